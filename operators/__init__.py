@@ -1,0 +1,1 @@
+"""One process per operator: thin shells around the pure core. Never imports the supervisor."""

@@ -1,0 +1,114 @@
+"""One source batch: from reduced messages to a frame, its rejects and its counts. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.core.reduction import ReducedBatch
+from operators.core.watermark import NONE, EventClock
+from sda_pipeline.broker.port import Batch
+from sda_pipeline.records.frames import FLAG_NEVER_SHED, Counts, Header, Part, build_payload
+from sda_pipeline.records.rejects import Reject
+from sda_pipeline.records.rows import ROW, Rows
+
+HEADER_ROOT, HEADER_ATTEMPTS = "dlq-id", "dlq-attempts"
+
+
+class Built(NamedTuple):
+    """A frame ready for the log and the ring."""
+
+    header: Header
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What every frame of one source carries."""
+
+    index: int
+    log_id: int
+    catalogue: int
+    never_shed: bool
+
+
+def settle(
+    batch: Batch, reduced: ReducedBatch, clock: EventClock, ingest_ns: int
+) -> tuple[Rows, Counts]:
+    """Fill the rows' coordinates, decide lateness in offset order; returns accepted rows and the counts."""
+    rows = reduced.rows
+    rows["offset"] = batch.offsets[reduced.index]
+    rows["partition"] = batch.partitions[reduced.index]
+    rows["ingest"] = ingest_ns
+    late = clock.judge(rows["partition"], rows["t"])
+    empty = sum(reason == "empty" for _, reason in reduced.discarded)
+    counts = Counts(
+        read=len(batch.values),
+        rows=len(rows) - int(late.sum()),
+        late=int(late.sum()),
+        rejected=len(reduced.rejects),
+        discarded_empty=empty,
+        discarded_oversize=len(reduced.discarded) - empty,
+    )
+    return rows[~late], counts
+
+
+def rejects_of(batch: Batch, reduced: ReducedBatch, generations: dict[int, int]) -> list[Reject]:
+    """The rejected records with their coordinates and original bytes, in batch order."""
+    found = []
+    for rejected in sorted(reduced.rejects, key=lambda r: r.index):
+        at = rejected.index
+        headers = dict(batch.headers[at]) if batch.headers else {}
+        partition = int(batch.partitions[at])
+        attempts = headers.get(HEADER_ATTEMPTS, b"0")
+        found.append(
+            Reject(
+                partition=partition,
+                generation=generations.get(partition, 0),
+                offset=int(batch.offsets[at]),
+                timestamp_ms=int(batch.timestamps_ms[at]),
+                kind=str(rejected.kind),
+                message=rejected.message,
+                key=batch.keys[at] or b"",
+                raw=batch.values[at],
+                sensor=rejected.sensor,
+                root=headers.get(HEADER_ROOT, b"").decode("ascii", "replace"),
+                attempts=int(attempts) if attempts.isdigit() else 0,
+            )
+        )
+    return found
+
+
+def build_frame(
+    source: Source,
+    kind: int,
+    position: int,
+    watermark: int,
+    ingest_ns: int,
+    parts: tuple[Part, ...],
+    counts: Counts,
+    rows: Rows | None = None,
+) -> Built:
+    """Header and payload of the frame at ``position``; ``counts`` are cumulative."""
+    rows = np.empty(0, ROW) if rows is None else rows
+    payload = build_payload(parts, counts, rows)
+    header = Header(
+        kind=kind,
+        source=source.index,
+        log_id=source.log_id,
+        position=position,
+        watermark=watermark,
+        max_time=int(rows["t"].max()) if len(rows) else NONE,
+        ingest=ingest_ns,
+        catalogue=source.catalogue,
+        rows=len(rows),
+        logged=len(rows),
+        length=len(payload),
+        payload_crc=zlib.crc32(payload),
+        parts=len(parts),
+        frame_flags=FLAG_NEVER_SHED if source.never_shed else 0,
+    )
+    return Built(header, payload)

@@ -1,0 +1,295 @@
+"""A source's shell: consume, reduce, log, sync, publish, commit (DESIGN 5). The log is the truth it owns."""
+
+from __future__ import annotations
+
+
+import numpy as np
+
+from operators.core.batch import Built, Source, build_frame, rejects_of, settle
+from operators.core.reduction import Reducer
+from operators.core.watermark import EventClock, IdleTracker
+from operators.reject_cursor import RejectCursor
+from operators.source_open import open_source
+from sda_pipeline.astro.trajectory import Trajectory
+from sda_pipeline.broker.port import Batch, Consumer
+from sda_pipeline.limits import (
+    BATCH_MESSAGES_MAX,
+    BATCH_RAW_BYTES_MAX,
+    LINGER_S,
+    SECOND_NS,
+    TIME_END_NS,
+)
+from sda_pipeline.log.source_log import SourceLog
+from sda_pipeline.records.frames import (
+    KIND_END,
+    KIND_IDLE,
+    KIND_ROWS,
+    Counts,
+
+    Part,
+)
+from sda_pipeline.records.rejects import Reject, pack_rejects
+from sda_pipeline.records.rows import Rows
+from sda_pipeline.runtime.disk import DiskReserve
+from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.settings import KIND_CODES
+from sda_pipeline.topology import load_inputs
+from sda_pipeline.vocabulary import Step
+
+BLOCKED_WAIT_S = 0.5
+IDLE_POLL_S = 0.25
+RETENTION_EVERY_NS = 30 * SECOND_NS
+
+
+class SourceLoop:
+    """One incarnation of one source."""
+
+    def __init__(
+        self, worker: Worker, log: SourceLog, consumer: Consumer, reducer: Reducer, source: Source
+    ) -> None:
+        self.worker, self.log, self.consumer, self.reducer = worker, log, consumer, reducer
+        self.source = source
+        name, settings = worker.name, worker.topology.event_time
+        self.ring = worker.output_to("normalize")
+        self.words = {w: f"{name}.{w}" for w in ("log_end", "lag", "log_id", "watermark", "ended")}
+        kind = worker.kind.removesuffix("-source")
+        last = log.last()
+        self.ended = last is not None and last.header.kind == KIND_END
+        self.counts = Counts()
+        self.next_offsets: dict[int, int] = {}
+        self.generations = {p: consumer.generation(p) for p in consumer.partitions()}
+        self.clock = EventClock(
+            round(settings.max_lateness_s[kind] * SECOND_NS),
+            round(settings.allowed_lateness_s * SECOND_NS),
+        )
+        idle_s = None if worker.launch.flags.end_of_input else settings.idle_after_s
+        self.idle = IdleTracker(None if idle_s is None else round(idle_s * SECOND_NS))
+        dlq_done = worker.board.get(f"{name}.dlq_done")
+        self.rejects = RejectCursor(source.index, log, worker.output_to("dlq-sink"), dlq_done)
+        self.disk = DiskReserve(worker.topology.state, worker.topology.disk_reserve_bytes)
+        self.swept_at = worker.clock.monotonic_ns()
+
+    def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
+        """Continue from what the log's last record says; partitions it does not know start at the log start."""
+        self.counts = counts
+        known = {part.partition: part for part in parts}
+        for part in parts:
+            self.clock.watermarks[part.partition] = part.watermark
+        for partition in self.consumer.partitions():
+            self.clock.add(partition)
+            offset, start = 0, self.consumer.log_start(partition)
+            if partition in known:
+                offset = known[partition].next_offset
+                if offset < start:
+                    self.counts = self.counts.plus(
+                        Counts(read=start - offset, missing=start - offset)
+                    )
+                    self.worker.event("offsets_lost", partition=partition, missing=start - offset)
+            self.next_offsets[partition] = max(offset, start)
+            self.consumer.seek(partition, self.next_offsets[partition])
+
+    def publish_words(self) -> None:
+        """Board words that report what the log holds, durably."""
+        board = self.worker.board
+        board.set(self.words["log_id"], self.log.log_id)
+        board.set(self.words["log_end"], self.log.end)
+        board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))
+        board.set(self.words["ended"], int(self.ended))
+
+    def parts(self) -> tuple[Part, ...]:
+        """Where every partition stands now."""
+        return tuple(
+            Part(p, self.generations.get(p, 0), offset, self.clock.watermarks[p])
+            for p, offset in sorted(self.next_offsets.items())
+        )
+
+    def republish(self, applied: int) -> None:
+        """Send again what the correlator has not applied; it drops by position what it has."""
+        for record in self.log.records(max(applied + 1, self.log.first)):
+            if self.worker.stopping:
+                return
+            self.publish(Built(record.header.never_shed(), bytes(record.payload)))
+
+    def publish(self, built: Built) -> None:
+        """Put one frame on the ring, waiting for room as long as it takes, unless told to stop."""
+        blocked = False
+        while not self.ring.try_publish(
+            built.header.pack(), (built.payload,), built.header.payload_crc
+        ):
+            if self.worker.stopping:
+                return  # it is in the log: the next start sends it
+            blocked = True
+            self.worker.wait(BLOCKED_WAIT_S, [self.ring.space_fd])
+            self.send_rejects()
+        if blocked:
+            self.idle.busy()
+
+    def send_rejects(self) -> None:
+        """Let the second cursor send what fits."""
+        clock = self.worker.clock
+        self.rejects.send(clock.monotonic_ns(), clock.wall_ns(), hurry=self.ended)
+
+    def step(self) -> bool:
+        """One batch, the six numbered steps of DESIGN 5. False when there was nothing to consume."""
+        worker = self.worker
+        # 1 consume a batch
+        worker.beat(Step.READ)
+        batch = self.consume()
+        if not len(batch.values):
+            return self.mark_idle_or_end()
+        ingest = worker.clock.wall_ns()
+        worker.fail("after_consume")
+        # 2 decode, validate, reduce; lateness; keep rejects with their raw bytes
+        worker.beat(Step.COMPUTE)
+        reduced = self.reducer.reduce(batch.values, batch.timestamps_ms)
+        rows, counts = settle(batch, reduced, self.clock, ingest)
+        rejects = rejects_of(batch, reduced, self.generations)
+        self.counts = self.counts.plus(counts)
+        self.advance_offsets(batch)
+        worker.fail_rows(rows)
+        worker.fail("after_reduce")
+        # 3-5 append, sync, publish
+        self.record(KIND_ROWS, ingest, rows, rejects)
+        # 6 commit to the broker, for observers: the log is the truth
+        worker.beat(Step.COMMIT)
+        self.consumer.commit(self.next_offsets)
+        worker.fail("after_broker_commit")
+        self.report_lag()
+        return True
+
+    def record(
+        self, kind: int, ingest: int, rows: Rows | None = None, rejects: list[Reject] | None = None
+    ) -> None:
+        """Steps 3 to 5: make one frame durable, then publish it."""
+        worker = self.worker
+        watermark = TIME_END_NS if kind == KIND_END else self.clock.source_watermark()
+        built = build_frame(
+            self.source, kind, self.log.end + 1, watermark, ingest, self.parts(), self.counts, rows
+        )
+        # 3 append one record to the source log
+        worker.beat(Step.COMMIT)
+        self.log.append(built.header, built.payload, pack_rejects(rejects) if rejects else b"")
+        worker.fail("after_append")
+        # 4 fdatasync; only now may the board and the rings know of it
+        self.log.sync()
+        worker.fail("after_sync")
+        self.ended = kind == KIND_END
+        self.publish_words()
+        if rejects:
+            self.rejects.logged(self.log.end)
+        # 5 publish the frame
+        worker.beat(Step.PUBLISH)
+        self.publish(built)
+        self.send_rejects()
+        worker.fail("after_publish")
+
+    def consume(self) -> Batch:
+        """Wait shortly for a first message, then linger for company."""
+        batch = self.consumer.consume(BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX, LINGER_S)
+        if not batch.values or len(batch.values) >= BATCH_MESSAGES_MAX:
+            return batch
+        size = sum(map(len, batch.values))
+        if size >= BATCH_RAW_BYTES_MAX // 2:
+            return batch
+        self.worker.wait(LINGER_S)
+        rest = self.consumer.consume(
+            BATCH_MESSAGES_MAX - len(batch.values), BATCH_RAW_BYTES_MAX - size, 0.0
+        )
+        return join(batch, rest)
+
+    def advance_offsets(self, batch: Batch) -> None:
+        """The offsets after this batch."""
+        for partition in np.unique(batch.partitions).tolist():
+            newest = int(batch.offsets[batch.partitions == partition].max())
+            self.next_offsets[partition] = newest + 1
+        self.idle.consumed(set(self.next_offsets))
+
+    def report_lag(self) -> dict[int, int]:
+        """Tell the board how many messages wait at the broker."""
+        lag = self.consumer.lag()
+        self.worker.board.set(self.words["lag"], sum(lag.values()))
+        return lag
+
+    def mark_idle_or_end(self) -> bool:
+        """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is due."""
+        clock = self.worker.clock
+        lag = self.report_lag()
+        if any(lag.values()):
+            return True
+        if self.worker.launch.flags.end_of_input:
+            self.record(KIND_END, clock.wall_ns())
+            return True
+        marks = self.idle.observe(clock.monotonic_ns(), clock.wall_ns(), lag, self.clock)
+        if marks:
+            self.clock.advance(marks)
+            self.record(KIND_IDLE, clock.wall_ns())
+        return False
+
+    def sweep(self) -> None:
+        """Delete log segments that nobody needs any more, now and then."""
+        now = self.worker.clock.monotonic_ns()
+        if now - self.swept_at < RETENTION_EVERY_NS:
+            return
+        self.swept_at = now
+        board, name, topology = self.worker.board, self.worker.name, self.worker.topology
+        needed = min(board.get(f"{name}.{word}") for word in ("applied", "dlq_done", "snapshot"))
+        older = self.worker.clock.wall_ns() - round(topology.log_retention_s * SECOND_NS)
+        deleted = self.log.delete_below(needed, older)
+        deleted += self.log.delete_below(needed, TIME_END_NS, topology.log_bytes_max)
+        if deleted:
+            self.worker.event("segments_deleted", segments=deleted, first=self.log.first)
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """Two batches as one, in order."""
+    if not second.values:
+        return first
+    headers = [
+        *(first.headers or [()] * len(first.values)),
+        *(second.headers or [()] * len(second.values)),
+    ]
+    return Batch(
+        np.concatenate((first.partitions, second.partitions)),
+        np.concatenate((first.offsets, second.offsets)),
+        np.concatenate((first.timestamps_ms, second.timestamps_ms)),
+        [*first.keys, *second.keys],
+        [*first.values, *second.values],
+        headers if first.headers or second.headers else [],
+    )
+
+
+def run(worker: Worker) -> None:
+    """Open the log, tell where it stands, re-publish what is not applied, then consume until told to stop."""
+    worker.beat(Step.RECOVER)
+    inputs = load_inputs(worker.topology)
+    kind = KIND_CODES[worker.kind.removesuffix("-source")]
+    topology = worker.topology
+    log, parts, counts, consumer = open_source(worker)
+    reducer = Reducer(
+        kind, inputs.catalogue, Trajectory(inputs.catalogue), inputs.sensors, topology.physics
+    )
+    never_shed = worker.launch.flags.finite or topology.event_time.idle_after_s is None
+    index = topology.sources.index(worker.name)
+    source = Source(index, log.log_id, inputs.hash, never_shed)
+    loop = SourceLoop(worker, log, consumer, reducer, source)
+    loop.resume(parts, counts)
+    loop.publish_words()
+    worker.ready()
+    loop.republish(worker.board.get(f"{worker.name}.applied"))
+    while not worker.stopping:
+        if loop.ended:
+            loop.report_lag()
+            loop.send_rejects()
+            worker.wait(IDLE_POLL_S)
+        elif not loop.disk.enough(worker.clock.monotonic_ns()):
+            loop.idle.busy()
+            worker.wait(BLOCKED_WAIT_S)
+            worker.beat(Step.PAUSED)
+        elif not loop.step():
+            loop.send_rejects()
+            worker.beat(Step.WAIT)
+        loop.sweep()
+    log.close()
+    consumer.close()
+
+

@@ -1,0 +1,1 @@
+"""The library of the conjunction pipeline: everything more than one process needs. Not a process itself."""

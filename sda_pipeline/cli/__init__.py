@@ -1,0 +1,1 @@
+"""Command-line tools that are not the supervisor. Thin shells over the library."""

@@ -1,0 +1,1 @@
+"""The simulator behind ``sda-sim``: a synthetic catalogue and the traffic that observes it."""

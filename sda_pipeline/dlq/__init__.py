@@ -1,0 +1,1 @@
+"""Dead-letter entries and files. Not the decision to reject."""

@@ -1,0 +1,121 @@
+"""One DLQ entry, schema version 1 (SPEC 7), and its line. Not the files it lies in.
+
+A line is one JSON object closed by ``"crc"``, the CRC-32 of everything before it: without it a
+flipped byte inside the base64 payload would go unseen. Lines without ``crc`` are read unchecked.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from sda_pipeline.errors import SdaError
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.records.rejects import Reject, RejectHead
+
+SCHEMA_VERSION = 1
+_CRC_KEY = b',"crc":'
+_MS_NS = SECOND_NS // 1000
+
+
+class EntryError(SdaError):
+    """A line that is no entry this release can read: damaged, or of an unknown schema version."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A refused record with its original bytes. Fields after ``original_payload`` are additive."""
+
+    schema_version: int = SCHEMA_VERSION
+    timestamp_unix_ms: int  # when the source reported it
+    operator: str
+    error_kind: str  # an ErrorKind value
+    error_message: str
+    retry_count: int
+    original_payload: bytes  # base64 in JSON
+    dlq_id: str = ""
+    root: str = ""  # dlq_id of the first rejection when this is a re-injected record, else dlq_id
+    topic: str = ""
+    generation: int = 0
+    partition: int = 0
+    offset: int = 0
+    message_timestamp_ms: int = 0  # the broker's, which re-injection keeps
+    key: str = ""  # the key's bytes as Latin-1: any bytes come back exactly
+    sensor: str = ""
+    attempts: int = 0  # re-injections that ended here
+    log_id: str = ""  # 16 hexadecimal digits
+    log_position: int = 0
+    index: int = 0  # within its log position
+
+    @property
+    def key_bytes(self) -> bytes:
+        """The message key as the broker had it."""
+        return self.key.encode("latin-1")
+
+
+def dlq_id(
+    operator: str, topic: str, generation: int, partition: int, offset: int, *, error_kind: str
+) -> str:
+    """The stable name of a rejection: 32 hexadecimal digits, equal however often it is written."""
+    fields = [operator, topic, generation, partition, offset, error_kind]
+    return blake2b(msgspec.json.encode(fields), digest_size=16).hexdigest()
+
+
+def entry_of(reject: Reject, head: RejectHead, index: int, operator: str, topic: str) -> Entry:
+    """The entry of one reject at ``index`` of its log position. Pure: no clock is read."""
+    name = dlq_id(
+        operator, topic, reject.generation, reject.partition, reject.offset, error_kind=reject.kind
+    )
+    return Entry(
+        timestamp_unix_ms=head.ingest // _MS_NS,
+        operator=operator,
+        error_kind=reject.kind,
+        error_message=reject.message,
+        retry_count=reject.attempts,
+        original_payload=reject.raw,
+        dlq_id=name,
+        root=reject.root or name,
+        topic=topic,
+        generation=reject.generation,
+        partition=reject.partition,
+        offset=reject.offset,
+        message_timestamp_ms=reject.timestamp_ms,
+        key=reject.key.decode("latin-1"),
+        sensor=reject.sensor,
+        attempts=reject.attempts,
+        log_id=f"{head.log_id:016x}",
+        log_position=head.position,
+        index=index,
+    )
+
+
+def encode_line(entry: Entry) -> bytes:
+    """The entry's line with its newline."""
+    body = msgspec.json.encode(entry)[:-1]
+    return b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
+
+
+class _Peek(msgspec.Struct):
+    schema_version: int
+
+
+_peek = msgspec.json.Decoder(_Peek)
+_READERS: dict[int, Callable[[bytes], Entry]] = {1: msgspec.json.Decoder(Entry).decode}
+
+
+def decode_line(line: bytes) -> Entry:
+    """Read a line back by its ``schema_version``; EntryError when that cannot be."""
+    body, found, tail = line.strip().rpartition(_CRC_KEY)
+    if found and tail != b"%d}" % zlib.crc32(body):
+        raise EntryError("read a DLQ entry", "its CRC is wrong")
+    try:
+        version = _peek.decode(line).schema_version
+        reader = _READERS.get(version)
+        if reader is None:
+            why = f"its schema version is {version}, this release reads {sorted(_READERS)}"
+            raise EntryError("read a DLQ entry", why, "use the release that wrote it")
+        return reader(line)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EntryError("read a DLQ entry", str(error)) from error

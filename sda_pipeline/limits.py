@@ -1,0 +1,74 @@
+"""Every bound of the pipeline: name with unit, reason, one home. Relations are asserted at import."""
+
+from __future__ import annotations
+
+KIB, MIB, GIB = 1024, 1024 * 1024, 1024 * 1024 * 1024
+SECOND_NS = 1_000_000_000
+
+# --- wire -----------------------------------------------------------------------------------
+PAYLOAD_BYTES_MAX = 64 * KIB  # one observation; above: discarded, counted
+SATNO_MAX = 999_999_999  # nine digits, as the catalogues allow
+SENSOR_ID_CHARS_MAX = 36
+
+# --- source batches and log -----------------------------------------------------------------
+BATCH_MESSAGES_MAX = 4096  # one log record; bounds a frame
+BATCH_RAW_BYTES_MAX = 4 * MIB  # bounds the rejects of one record
+LINGER_S = 0.050  # longest a message waits for company before its batch is logged
+REDUCE_CHUNK_ROWS = 1024  # measured: fits the cache, 4,096 does not
+SEGMENT_BYTES = 64 * MIB
+LOG_RETENTION_S = 3600.0
+LOG_BYTES_MAX = 4 * GIB
+REJECT_CHUNK_BYTES = 1 * MIB  # a reject frame on the ring to the dlq-sink
+
+# --- rings ----------------------------------------------------------------------------------
+ROW_BYTES = 272
+FRAME_BYTES_MAX = BATCH_MESSAGES_MAX * ROW_BYTES + 64 * KIB  # rows plus header, parts and counts
+RING_FRAMES_MIN = 4  # a ring holds at least this many of the largest frame
+
+# --- event time (nanoseconds) ---------------------------------------------------------------
+PANE_NS = 5 * SECOND_NS
+WINDOW_PANES = 6  # 30 s window
+LOOKAHEAD_PANES = 6  # an encounter is evaluated from so many panes before its own
+PANES_PER_ENCOUNTER = WINDOW_PANES + LOOKAHEAD_PANES  # panes j .. j + 11 can use a row of pane j
+SCHEDULE_AHEAD_NS = 120 * SECOND_NS
+TIME_MIN_NS = 0
+TIME_END_NS = 1 << 62  # the watermark of an END frame: later than any event
+EVALUATE_EVERY_NS = 100_000_000  # dirty encounters are evaluated at most so often
+CLOSED_ALERT_KEPT_NS = 3600 * SECOND_NS
+SEEN_SET_KEPT_NS = 30 * 86_400 * SECOND_NS
+
+# --- checkpoints ----------------------------------------------------------------------------
+SNAPSHOT_EVERY_S = 30.0
+SNAPSHOTS_KEPT = 3
+LMDB_MAP_BYTES = 8 * GIB  # sparse; the alarm is at 80 %
+STATE_BYTES_MAX = 2 * GIB
+BROKER_MAP_BYTES = 16 * GIB
+BROKER_RETENTION_S = 3600.0
+DISK_RESERVE_BYTES = 512 * MIB
+DISK_RESUME_RATIO = 1.5
+
+# --- dlq ------------------------------------------------------------------------------------
+DLQ_FILE_BYTES = 64 * MIB
+DLQ_RETENTION_S = 30 * 86_400.0
+DLQ_PROGRESS_EVERY_S = 1.0
+
+# --- dedup ----------------------------------------------------------------------------------
+DEDUP_SECONDS = 300.0
+DEDUP_ENTRIES_MAX = 100_000
+
+# --- supervision ----------------------------------------------------------------------------
+BACKOFF_FIRST_S = 0.050
+BACKOFF_MAX_S = 2.0
+BUDGET_DEATHS = 20
+BUDGET_WINDOW_S = 60.0
+REWINDS_MAX_PER_MINUTE = 3
+HEARTBEAT_ALERT_S = 5.0
+HEARTBEAT_KILL_S = 60.0
+RECOVERY_KILL_S = 300.0
+READY_WITHIN_S = 300.0
+DRAIN_WITHIN_S = 30.0
+LOCK_WAIT_S = 10.0
+
+assert PANES_PER_ENCOUNTER * PANE_NS <= SCHEDULE_AHEAD_NS, "a row could outrun the schedule"
+assert REJECT_CHUNK_BYTES > PAYLOAD_BYTES_MAX * 4, "a reject must fit its chunk with room to spare"
+assert HEARTBEAT_ALERT_S < HEARTBEAT_KILL_S <= RECOVERY_KILL_S

@@ -1,0 +1,1 @@
+"""The durable per-source log. Not the broker, not the correlator store."""

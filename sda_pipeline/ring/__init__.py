@@ -1,0 +1,1 @@
+"""Shared-memory rings and the board. Not durable truth: memory that outlives its users."""

@@ -1,0 +1,1 @@
+"""What every operator process shares: launch, loop, heartbeat, retry, logging. No domain logic."""

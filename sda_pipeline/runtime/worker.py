@@ -1,0 +1,144 @@
+"""One operator process: descriptors, heartbeat, readiness, signals, log lines. No domain logic."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from sda_pipeline import failpoints
+from sda_pipeline.clock import Clock, SystemClock
+from sda_pipeline.errors import ExitCode, SdaError
+from sda_pipeline.records.rows import Rows
+from sda_pipeline.ring.board import Board, board_words
+from sda_pipeline.ring.endpoints import Consumer, Producer, wait
+from sda_pipeline.ring.memory import RingFds
+from sda_pipeline.runtime.launch import Launch
+from sda_pipeline.topology import Topology, from_resolved_json
+from sda_pipeline.vocabulary import Step
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """What an operator's loop may use: its rings, the board, the clock, and a way to say what it does."""
+
+    def __init__(self, launch: Launch, clock: Clock) -> None:
+        self.launch, self.clock = launch, clock
+        self.name = launch.operator
+        self.topology: Topology = from_resolved_json(Path(launch.topology).read_bytes())
+        self.kind = self.topology.kind_of(self.name)
+        names = tuple(spec.name for spec in self.topology.operators)
+        self.board = Board.attach(launch.board, board_words(self.topology.sources, names))
+        self.inputs = {edge: Consumer(RingFds(*fds)) for edge, fds in launch.inputs.items()}
+        self.outputs = {edge: Producer(RingFds(*fds)) for edge, fds in launch.outputs.items()}
+        self.stopping = False
+        self._step: Step | None = None
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._words = tuple(f"{self.name}.{word}" for word in ("heartbeat", "step", "step_since"))
+
+    @property
+    def only_input(self) -> Consumer:
+        """The ring of an operator that has one input."""
+        (consumer,) = self.inputs.values()
+        return consumer
+
+    @property
+    def only_output(self) -> Producer:
+        """The ring of an operator that has one output."""
+        (producer,) = self.outputs.values()
+        return producer
+
+    def output_to(self, target: str) -> Producer:
+        """The ring of the edge that ends at ``target``."""
+        return self.outputs[f"{self.name}->{target}"]
+
+    def listen(self) -> None:
+        """Turn SIGTERM into ``stopping``; leave Ctrl-C to the supervisor."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _on_sigterm(self, _number: int, _frame: object) -> None:
+        self.stopping = True
+
+    def beat(self, step: Step) -> None:
+        """Say that this process lives and what it is doing."""
+        now = self.clock.monotonic_ns()
+        heartbeat, word, since = self._words
+        self.board.set(heartbeat, now)
+        if step is not self._step:
+            self.board.set(word, int(step))
+            self._step = step
+        self.board.set(since, now)
+
+    def ready(self) -> None:
+        """Tell the supervisor that every board word is re-published from disk. Once."""
+        self.board.set(f"{self.name}.ready", 1)
+        os.write(self.launch.ready, b"R")
+        os.close(self.launch.ready)
+        self.event("ready", incarnation=self.launch.incarnation)
+
+    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
+        """Sleep until one of ``fds`` fires, SIGTERM arrives, or the time is over."""
+        self.beat(Step.WAIT)
+        wait([*fds, self._wake_read], timeout_s)
+
+    def fail(self, point: str) -> None:
+        """A failpoint between two durable steps."""
+        failpoints.hit(f"{self.name}.{point}")
+
+    def fail_rows(self, rows: Rows) -> None:
+        """A failpoint on one observation id."""
+        failpoints.hit_rows(f"{self.name}.row", rows)
+
+    def event(self, event: str, **fields: Any) -> None:
+        """One JSON log line on stderr, which the supervisor keeps in ``logs/<operator>.jsonl``."""
+        write_event(self.clock, self.name, event, fields)
+
+
+def write_event(clock: Clock, operator: str, event: str, fields: dict[str, Any]) -> None:
+    """Append one log event; the log is for people and never decides anything."""
+    line = {"ts_ns": clock.wall_ns(), "operator": operator, "event": event, **fields}
+    data = orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    os.write(sys.stderr.fileno(), data)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the supervisor dies; leave at once if it already has."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise SdaError("follow the supervisor", f"prctl failed with errno {ctypes.get_errno()}")
+    if os.getppid() != parent:
+        sys.exit(ExitCode.INTERNAL)
+
+
+def run_operator(launch: Launch, body: Callable[[Worker], None]) -> NoReturn:
+    """Run one incarnation to its end and leave with the exit code that tells the supervisor what to do."""
+    clock = SystemClock()
+    die_with_parent(launch.parent)
+    failpoints.set_incarnation(launch.incarnation)
+    code = ExitCode.DONE
+    try:
+        worker = Worker(launch, clock)
+        worker.listen()
+        worker.beat(Step.START)
+        body(worker)
+        worker.event("stopped")
+    except SdaError as error:
+        code = error.exit_code
+        write_event(clock, launch.operator, "failed", {"error": str(error), "exit_code": int(code)})
+    except Exception as error:  # noqa: BLE001 - the last resort: say why, then crash; the supervisor restarts
+        code = ExitCode.INTERNAL
+        trace = traceback.format_exc()
+        fields = {"error": f"{type(error).__name__}: {error}", "traceback": trace}
+        write_event(clock, launch.operator, "crashed", fields)
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,228 @@
+"""Opening, checking and committing a SQLite file. Knows no table but ``meta``.
+
+One writer each (the state directory's lock sees to it); readers open read-only and never write.
+WAL, ``synchronous=FULL``: a commit is on disk when it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import msgspec
+
+from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
+from sda_pipeline.limits import MIB
+
+BUSY_TIMEOUT_S = 5.0  # a reader holds the file's lock only while it recovers the WAL
+QUICK_CHECK_BYTES_MAX = 256 * MIB  # 0.2 s; of a larger file only the tables every start needs
+WAL_KEPT_BYTES = 64 * MIB  # a WAL that grew under a slow reader shrinks back to this
+
+Value = int | str | bytes | None
+
+# What every store has: how far it has come in the outbox, and the newest ``closes`` it was told.
+META_SCHEMA = (
+    """CREATE TABLE meta(
+        one INTEGER PRIMARY KEY, position INTEGER NOT NULL, newest_closes_ns INTEGER NOT NULL,
+        crc INTEGER NOT NULL)""",
+)
+
+
+class SqliteFile:
+    """One open database. ``created`` says whether this open made it."""
+
+    def __init__(
+        self, path: Path, schema: tuple[str, ...], version: int, hot: tuple[str, ...], hint: str
+    ) -> None:
+        """Open for writing: sync what was found, recover the WAL, check, create tables when new.
+
+        ``hot`` names the tables to check when the file is too large to check whole. Raises
+        StateCorrupt (damaged, or another program's), InvalidConfiguration (newer format version),
+        Unreachable (no permission, no space).
+        """
+        self.path, self._hint = path, hint
+        with self._mapped("open"):
+            self._prepare(path)
+            self.db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            try:
+                self.created = self._open(schema, version, hot)
+            except BaseException:
+                self.db.close()
+                raise
+
+    @staticmethod
+    def _prepare(path: Path) -> None:
+        """Sync what a killed predecessor left in the page cache.
+
+        Before SQLite opens the file: closing a descriptor of it later would drop SQLite's locks.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for found in (path, path.with_name(f"{path.name}-wal")):
+            if found.exists():
+                _sync(found)
+        _sync(path.parent)
+
+    def _open(self, schema: tuple[str, ...], version: int, hot: tuple[str, ...]) -> bool:
+        """Returns whether there was nothing before."""
+        db, path = self.db, self.path
+        is_new = _check_format(db, path, schema, version, self._hint)
+        self._quick_check(hot if path.stat().st_size > QUICK_CHECK_BYTES_MAX else ())
+        if self._scalar("PRAGMA journal_mode=WAL") != "wal":
+            raise Unreachable(f"open {path}", "its file system allows no WAL", "use a local disk")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
+        if is_new:
+            with self.transaction():
+                for statement in schema:
+                    db.execute(statement)
+                self.store_meta(0, 0)
+                db.execute(f"PRAGMA user_version={version}")
+        # Recovered commits may have been in the page cache only: into the file, synced, before use.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_new:
+            _sync(path.parent)
+        return is_new
+
+    def _quick_check(self, tables: tuple[str, ...]) -> None:
+        for pragma in [f"PRAGMA quick_check({name})" for name in tables] or [
+            "PRAGMA quick_check(1)"
+        ]:
+            found = self._scalar(pragma)
+            if found != "ok":
+                raise StateCorrupt(f"open {self.path}", str(found).splitlines()[0], self._hint)
+
+    def _scalar(self, sql: str) -> Value:
+        value: Value = self.db.execute(sql).fetchone()[0]
+        return value
+
+    def rows(self, sql: str, parameters: Sequence[Value] = ()) -> list[Any]:
+        """All rows of a query, as tuples; errors are ours."""
+        with self._mapped("read"):
+            return self.db.execute(sql, parameters).fetchall()
+
+    def load_meta(self) -> tuple[int, int]:
+        """(position, newest closes in ns); zeros in a new store, StateCorrupt when damaged."""
+        rows = self.rows("SELECT position, newest_closes_ns, crc FROM meta")
+        if len(rows) != 1:
+            raise StateCorrupt(f"open {self.path}", "its position is missing", self._hint)
+        position, newest_closes_ns, crc = rows[0]
+        check_row(f"the position of {self.path.name}", crc, position, newest_closes_ns)
+        return position, newest_closes_ns
+
+    def store_meta(self, position: int, newest_closes_ns: int) -> None:
+        """Write both. Inside a transaction."""
+        row = (position, newest_closes_ns)
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES(1, ?, ?, ?)", (*row, row_crc(*row)))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE ... COMMIT with sync; rolled back when the body or the commit raises.
+
+        A failed commit is fatal: the caller must exit, the page cache would lie afterwards.
+        """
+        with self._mapped("write"):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    with suppress(sqlite3.Error):  # the first error is the one to report
+                        self.db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _mapped(self, action: str) -> Iterator[None]:
+        """SQLite's and the file system's errors as ours."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise map_error(f"{action} {self.path}", error, self._hint) from error
+
+    def close(self) -> None:
+        """Close; the last connection checkpoints the WAL away."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def reading(
+    path: Path, schema: tuple[str, ...], version: int, hint: str
+) -> Iterator[sqlite3.Connection | None]:
+    """A read-only connection in one snapshot, beside a running writer or not; None: no file."""
+    if not path.exists():
+        yield None
+        return
+    db: sqlite3.Connection | None = None
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+        db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        db.execute("BEGIN")
+        is_new = _check_format(db, path, schema, version, hint)
+        yield None if is_new else db  # new: its writer has not committed the tables yet
+    except (sqlite3.Error, OSError) as error:
+        raise map_error(f"read {path}", error, hint) from error
+    finally:
+        if db is not None:
+            db.close()
+
+
+def row_crc(*values: Value) -> int:
+    """CRC-32 over a row's values: SQLite itself does not notice a flipped byte inside a value."""
+    return zlib.crc32(msgspec.msgpack.encode(values))
+
+
+def check_row(what: str, crc: Value, *values: Value) -> None:
+    """StateCorrupt when a row read back is not the row that was written."""
+    if crc != row_crc(*values):
+        raise StateCorrupt(f"read {what}", "its row does not match its CRC", "restore the file")
+
+
+def map_error(action: str, error: sqlite3.Error | OSError, hint: str) -> SdaError:
+    """What a caller must do about an error of SQLite or the file system."""
+    if isinstance(error, OSError):
+        return Unreachable(action, str(error), "check that the directory is there and yours")
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY")):
+        return Unreachable(action, str(error), "check free space, permissions and other users")
+    return StateCorrupt(action, str(error), hint)
+
+
+def _check_format(
+    db: sqlite3.Connection, path: Path, schema: tuple[str, ...], version: int, hint: str
+) -> bool:
+    """Refuse what is not in this format; True when there is nothing in it yet."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > version:
+        raise InvalidConfiguration(
+            f"open {path}",
+            [f"it has the newer format version {found}, this release reads {version}"],
+            "use the release that wrote it",
+        )
+    rows = db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    if not rows and not found:
+        return True
+    if found != version:
+        raise StateCorrupt(f"open {path}", f"its format version is {found}, not {version}", hint)
+    if {row[0] for row in rows} != {sql for sql in schema if sql.startswith("CREATE")}:
+        raise StateCorrupt(f"open {path}", "its tables are not those of its version", hint)
+    return False
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

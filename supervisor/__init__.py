@@ -1,0 +1,1 @@
+"""Parent of every process: plans, spawns, watches, restarts, drains. Never imports operators."""

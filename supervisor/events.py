@@ -1,0 +1,33 @@
+"""The supervisor's own log events: one closed list. Not the writing of them (journal.py)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """One decision or observation of the supervisor."""
+
+    STARTED = "started"
+    SPAWNED = "spawned"
+    SPAWN_FAILED = "spawn_failed"
+    READY = "ready"
+    RUNNING = "running"
+    DIED = "died"
+    IN_FLIGHT = "in_flight"  # what a dead operator was working on
+    BACKOFF = "backoff"
+    SLOW = "slow"
+    HUNG = "hung"
+    OVERDUE = "overdue"  # asked to finish and did not in time
+    RESTART_ASKED = "restart_asked"
+    REWIND = "rewind"
+    REWOUND = "rewound"
+    REFUSED = "refused"  # an operator's exit code says that a restart cannot help
+    BUDGET_SPENT = "budget_spent"
+    DRAINING = "draining"
+    KILLING = "killing"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    SIGNAL = "signal"
+    CONTROL_REFUSED = "control_refused"
+    CRASHED = "crashed"  # a fault of the supervisor itself

@@ -1,0 +1,34 @@
+"""Command-line options several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sda_pipeline.errors import UsageError
+from sda_pipeline.topology import load_topology
+
+TOPOLOGY_FILE = Path("topology.yaml")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def state_option(command: Command) -> Command:
+    """``--state DIR`` of every command that works on a pipeline."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path),
+        help="State directory of the pipeline (default: 'state' of ./topology.yaml).",
+    )(command)
+
+
+def state_of(state: Path | None) -> Path:
+    """The absolute state directory meant by the option, or by the topology in this directory."""
+    if state is not None:
+        return state.resolve()
+    if not TOPOLOGY_FILE.exists():
+        why = f"there is no {TOPOLOGY_FILE} in {Path.cwd()}"
+        raise UsageError("tell which pipeline is meant", why, "give --state DIR")
+    return load_topology(TOPOLOGY_FILE).state

@@ -1,0 +1,34 @@
+"""One recorded input and its undisturbed run, shared by the tests of a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.process import verdict
+from tests.process.site import Site, prepare
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A filled broker that nothing has consumed yet."""
+    return prepare(tmp_path_factory.mktemp("prepared") / "site")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Canonical finals of a run nobody disturbs."""
+    site = prepared.copy_to(tmp_path_factory.mktemp("undisturbed") / "site")
+    site.finish()
+    found = verdict.finals(site)
+    assert len(found) >= 5, f"the input must lead to alerts, got {len(found)}:\n{site.story()}"
+    verdict.check(site, found)
+    return found
+
+
+@pytest.fixture
+def site(prepared: Site, tmp_path: Path) -> Site:
+    """A fresh copy of the prepared input."""
+    return prepared.copy_to(tmp_path / "site")
+

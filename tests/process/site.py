@@ -1,0 +1,141 @@
+"""A whole pipeline in a temporary directory, driven from outside like a user would. Not the checks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+EPOCH = "2026-11-23T12:00:00Z"
+SEED = 7
+FINISH_WITHIN_S = 120
+
+
+@dataclass(frozen=True)
+class Site:
+    """One topology with its own state, broker and subscriber under ``root``."""
+
+    root: Path
+
+    @property
+    def topology(self) -> Path:
+        return self.root / "topology.yaml"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state"
+
+    def write_topology(self, **changes: Any) -> None:
+        """The repository's topology with paths of its own and the given top-level keys changed."""
+        document = yaml.safe_load((ROOT / "topology.yaml").read_text())
+        document |= {
+            "state": "state",
+            "broker": "embedded:broker",
+            "catalogue": "catalogue.tle",
+            "sensors": "sensors.yaml",
+            "subscriber": {"path": "subscriber"},
+            "checkpoint": {"every_s": 1},
+        }
+        document["limits"]["disk_reserve"] = "1 MiB"
+        for key, value in changes.items():
+            document[key] = (document.get(key) or {}) | value if isinstance(value, dict) else value
+        self.topology.write_text(yaml.safe_dump(document, sort_keys=False))
+        shutil.copy(ROOT / "sensors.yaml", self.root / "sensors.yaml")
+
+    def copy_to(self, root: Path) -> Site:
+        """The same inputs (topology, catalogue, sensors, filled broker) without any state."""
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("state", "subscriber"))
+        return Site(root)
+
+    def command(self, tool: str, *arguments: str) -> list[str]:
+        return [str(BIN / tool), *arguments]
+
+    def run(self, tool: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one of the project's commands to its end, in this site's directory."""
+        done = subprocess.run(
+            self.command(tool, *arguments),
+            cwd=self.root, capture_output=True, text=True, timeout=FINISH_WITHIN_S, check=False,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise AssertionError(f"{tool} {arguments} exited {done.returncode}:\n{done.stderr}")
+        return done
+
+    def start(self, *flags: str, failpoints: str = "") -> subprocess.Popen[bytes]:
+        """Start the supervisor in its own session; the log is ``supervisor.out``."""
+        environment = {**os.environ, "SDA_FAILPOINTS": failpoints}
+        with (self.root / "supervisor.out").open("ab") as out:
+            return subprocess.Popen(
+                self.command("sda-supervisor", "start", "topology.yaml", *flags),
+                cwd=self.root, stdout=out, stderr=out, env=environment, start_new_session=True,
+            )  # fmt: skip
+
+    def finish(self, *flags: str, failpoints: str = "") -> None:
+        """Start with ``--end-of-input`` and wait until it is complete."""
+        process = self.start("--end-of-input", *flags, failpoints=failpoints)
+        try:
+            code = process.wait(FINISH_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+            raise AssertionError(f"did not finish:\n{self.story()}") from None
+        assert code == 0, f"exit {code}:\n{self.story()}"
+
+    def status(self) -> dict[str, Any]:
+        """``sda-supervisor status --json`` of the running pipeline, {} while it does not answer."""
+        done = self.run("sda-supervisor", "status", "--json", "--state", "state", check=False)
+        return orjson.loads(done.stdout) if done.returncode == 0 else {}
+
+    def events(self, operator: str) -> list[dict[str, Any]]:
+        """The JSON log events of one operator."""
+        path = self.state / "logs" / f"{operator}.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [orjson.loads(line) for line in lines if line.startswith(b"{")]
+
+    def story(self) -> str:
+        """The end of every log, for a failing test."""
+        parts = [(self.root / "supervisor.out").read_text()[-3000:]]
+        for path in sorted((self.state / "logs").glob("*.jsonl")):
+            parts.append(f"--- {path.name}\n{path.read_text()[-1500:]}")
+        return "\n".join(parts)
+
+    def survivors(self) -> list[psutil.Process]:
+        """Processes that still name this site's state in their command line."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.state) in line and process.pid != os.getpid():
+                found.append(process)
+        return found
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the supervisor and every operator at one instant."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def prepare(root: Path, *, objects: int = 60, minutes: int = 2, rate: int = 60) -> Site:
+    """A small catalogue with engineered encounters and recorded traffic, all of it in the broker."""
+    site = Site(root)
+    root.mkdir(parents=True, exist_ok=True)
+    site.write_topology()
+    site.run(
+        "sda-sim", "catalogue", "--epoch", EPOCH, "--seed", str(SEED), "--objects", str(objects),
+        "--minutes", str(minutes), "--per-minute", "12",
+    )  # fmt: skip
+    site.run(
+        "sda-sim", "record", "traffic.jsonl", "--rate", str(rate), "--for", f"{minutes * 60 + 30}s",
+        "--seed", str(SEED),
+    )  # fmt: skip
+    site.run("sda-sim", "play", "traffic.jsonl", "--speed", "max")
+    return site
