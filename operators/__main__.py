@@ -1,10 +1,13 @@
-"""Entry point of every operator process: ``python -m operators NAME LAUNCH``. Started by the supervisor only."""
+"""Entry point of every operator process: ``python -m operators NAME LAUNCH``. Started by the
+supervisor only.
+"""
 
 from __future__ import annotations
 
 import os
 
-# One thread a process: ten processes share few cores, and a library's thread pool would only contend.
+# One thread a process: ten processes share few cores, and a library's thread pool would only
+# contend.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 

@@ -1,4 +1,6 @@
-"""Between the correlator's core and its store: rebuild on open, one transaction per step. No decisions on rows."""
+"""Between the correlator's core and its store: rebuild on open, one transaction per step. No
+decisions on rows.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ class Checkpoints:
     ) -> list[Entry]:
         """Make one step durable in one transaction; returns the new outbox entries to publish.
 
-        Nothing is written when nothing changed. Entries at or below ``sink_pos`` are deleted on the way.
+        Nothing is written when nothing changed. Entries at or below ``sink_pos`` are deleted on
+        the way.
         """
         entries = self._number(effects)
         if not (effects.sources or entries or effects.alerts or effects.rows_gone):
@@ -111,7 +114,9 @@ class Checkpoints:
 
 
 def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Checkpoints]:
-    """Open the store, check it belongs to this catalogue, rebuild the core from it, sync what was found."""
+    """Open the store, check it belongs to this catalogue, rebuild the core from it, sync what was
+    found.
+    """
     store = CorrelatorStore(worker.topology.state / "correlator")
     store.sync()
     meta = store.meta
@@ -143,7 +148,9 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     core.closed_to = meta.closed_to
     if superseded:
         meta = _supersede(store, core, meta, inputs.hash)
-        worker.event("catalogue_accepted", catalogue=f"{inputs.hash:016x}", open_alerts=len(adopted))
+        worker.event(
+            "catalogue_accepted", catalogue=f"{inputs.hash:016x}", open_alerts=len(adopted)
+        )
     else:
         for key, data in store.rows():
             core.restore(key, np.frombuffer(data, ROW))
@@ -165,7 +172,9 @@ def _first_epoch(worker: Worker, store: CorrelatorStore, catalogue: int) -> Meta
 
 
 def _supersede(store: CorrelatorStore, core: Correlation, meta: Meta, catalogue: int) -> Meta:
-    """Another catalogue was accepted: retained rows speak of the old one and become ``superseded``."""
+    """Another catalogue was accepted: retained rows speak of the old one and become
+    ``superseded``.
+    """
     gone: list[tuple[str, int]] = []
     counted: Counter[str] = Counter()
     seen: set[tuple[int, int, bytes]] = set()

@@ -1,4 +1,6 @@
-"""The correlator's shell: read, apply, one LMDB transaction, release, publish. Decisions are in operators/core."""
+"""The correlator's shell: read, apply, one LMDB transaction, release, publish. Decisions are in
+operators/core.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,9 @@ class _Loop:
         return sent
 
     def pause(self) -> None:
-        """Use an idle moment for the schedule ahead, else wait for frames, room, or the evaluation."""
+        """Use an idle moment for the schedule ahead, else wait for frames, room, or the
+        evaluation.
+        """
         if self.core.prefetch():
             return
         fds = [self.input.data_fd]

@@ -137,6 +137,7 @@ def run(worker: Worker) -> None:
         loop = _Loop(worker, files)
         loop.publish_done()
         worker.ready()
+        loop.expire()
         while not (worker.stopping and loop.drained()):
             if not loop.step():
                 loop.expire()

@@ -1,4 +1,6 @@
-"""The loop normalize and prioritize share: read, transform, publish, release. Not what a transform does."""
+"""The loop normalize and prioritize share: read, transform, publish, release. Not what a transform
+does.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,16 @@ from sda_pipeline.vocabulary import Step
 
 WAIT_S = 0.5
 
-# What leaves instead of a slot: head, payload, payload CRC. The same bytes when nothing was changed.
+# What leaves instead of a slot: head, payload, payload CRC. The same bytes when nothing was
+# changed.
 Outgoing = tuple[bytes, memoryview | bytes, int]
 Transform = Callable[[Slot], Outgoing]
 
 
 def unchanged(slot: Slot) -> Outgoing:
-    """Forward bytes without looking at them; the CRC travels along and the last reader verifies it."""
+    """Forward bytes without looking at them; the CRC travels along and the last reader verifies
+    it.
+    """
     return bytes(slot.head), slot.payload, slot.payload_crc
 
 

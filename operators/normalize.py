@@ -1,4 +1,6 @@
-"""Fan-in of the sources, in arrival order; bytes are forwarded unread. Rows are already normal at the source."""
+"""Fan-in of the sources, in arrival order; bytes are forwarded unread. Rows are already normal at
+the source.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where rows will be classed High or Low and shed before the correlator. Every row is High for now."""
+"""Where rows will be classed High or Low and shed before the correlator.
+
+Every row is High for now.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which loop runs which kind of operator. Imported lazily so that a process loads only what it needs."""
+"""Which loop runs which kind of operator.
+
+Imported lazily so that a process loads only what it needs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A source's second cursor over its log: rejects to the dlq-sink, never blocking the first. Not the log itself."""
+"""A source's second cursor over its log: rejects to the dlq-sink, never blocking the first. Not
+the log itself.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,6 @@ from sda_pipeline.records.rejects import (
     unpack_rejects,
 )
 from sda_pipeline.ring.endpoints import Producer
-
 
 
 class RejectCursor:
@@ -39,7 +40,9 @@ class RejectCursor:
         return bool(self._waiting)
 
     def send(self, now_ns: int, ingest_ns: int, *, hurry: bool = False) -> None:
-        """Send what fits, then a progress frame at the log's end, at most one a second unless ``hurry``."""
+        """Send what fits, then a progress frame at the log's end, at most one a second unless
+        ``hurry``.
+        """
         while self._waiting:
             if not self._send_position(self._waiting[0], ingest_ns):
                 return

@@ -1,4 +1,6 @@
-"""Snapshots the correlator's store at a cadence, in its own process so that it can never pause a commit."""
+"""Snapshots the correlator's store at a cadence, in its own process so that it can never pause a
+commit.
+"""
 
 from __future__ import annotations
 

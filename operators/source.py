@@ -1,17 +1,20 @@
-"""A source's shell: consume, reduce, log, sync, publish, commit (DESIGN 5). The log is the truth it owns."""
+"""A source's shell: consume, reduce, log, sync, publish, commit (DESIGN 5).
+
+The log is the truth it owns.
+"""
 
 from __future__ import annotations
-
 
 import numpy as np
 
 from operators.core.batch import Built, Source, build_frame, rejects_of, settle
+from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.reject_cursor import RejectCursor
 from operators.source_open import open_source
 from sda_pipeline.astro.trajectory import Trajectory
-from sda_pipeline.broker.port import Batch, Consumer
+from sda_pipeline.broker.port import Batch, Consumer, OffsetOutOfRange
 from sda_pipeline.limits import (
     BATCH_MESSAGES_MAX,
     BATCH_RAW_BYTES_MAX,
@@ -25,7 +28,6 @@ from sda_pipeline.records.frames import (
     KIND_IDLE,
     KIND_ROWS,
     Counts,
-
     Part,
 )
 from sda_pipeline.records.rejects import Reject, pack_rejects
@@ -38,7 +40,8 @@ from sda_pipeline.vocabulary import Step
 
 BLOCKED_WAIT_S = 0.5
 IDLE_POLL_S = 0.25
-RETENTION_EVERY_NS = 30 * SECOND_NS
+UPKEEP_EVERY_NS = 30 * SECOND_NS  # look for new partitions, delete what nobody needs
+EMPTY = Batch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), [], [], [])
 
 
 class SourceLoop:
@@ -56,8 +59,7 @@ class SourceLoop:
         last = log.last()
         self.ended = last is not None and last.header.kind == KIND_END
         self.counts = Counts()
-        self.next_offsets: dict[int, int] = {}
-        self.generations = {p: consumer.generation(p) for p in consumer.partitions()}
+        self.offsets = Offsets(())
         self.clock = EventClock(
             round(settings.max_lateness_s[kind] * SECOND_NS),
             round(settings.allowed_lateness_s * SECOND_NS),
@@ -70,23 +72,31 @@ class SourceLoop:
         self.swept_at = worker.clock.monotonic_ns()
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
-        """Continue from what the log's last record says; partitions it does not know start at the log start."""
-        self.counts = counts
-        known = {part.partition: part for part in parts}
+        """Continue from what the log's last record says."""
+        self.counts, self.offsets = counts, Offsets(parts)
         for part in parts:
             self.clock.watermarks[part.partition] = part.watermark
+        self.watch_partitions(every=True)
+
+    def watch_partitions(self, *, every: bool = False) -> None:
+        """Take up partitions that are new at the broker; with ``every``, seek the known ones
+        too.
+        """
         for partition in self.consumer.partitions():
-            self.clock.add(partition)
-            offset, start = 0, self.consumer.log_start(partition)
-            if partition in known:
-                offset = known[partition].next_offset
-                if offset < start:
-                    self.counts = self.counts.plus(
-                        Counts(read=start - offset, missing=start - offset)
-                    )
-                    self.worker.event("offsets_lost", partition=partition, missing=start - offset)
-            self.next_offsets[partition] = max(offset, start)
-            self.consumer.seek(partition, self.next_offsets[partition])
+            if every or partition not in self.offsets.next:
+                self.clock.add(partition)
+                self.locate(partition)
+
+    def locate(self, partition: int, end: int | None = None) -> None:
+        """Seek to where the log says; what the broker no longer has is counted and told."""
+        consumer = self.consumer
+        lost = self.offsets.locate(
+            partition, consumer.generation(partition), consumer.log_start(partition), end
+        )
+        if lost.missing:
+            self.worker.event("offsets_missing", partition=partition, missing=lost.missing)
+        self.counts = self.counts.plus(lost)
+        consumer.seek(partition, self.offsets.next[partition])
 
     def publish_words(self) -> None:
         """Board words that report what the log holds, durably."""
@@ -95,13 +105,6 @@ class SourceLoop:
         board.set(self.words["log_end"], self.log.end)
         board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))
         board.set(self.words["ended"], int(self.ended))
-
-    def parts(self) -> tuple[Part, ...]:
-        """Where every partition stands now."""
-        return tuple(
-            Part(p, self.generations.get(p, 0), offset, self.clock.watermarks[p])
-            for p, offset in sorted(self.next_offsets.items())
-        )
 
     def republish(self, applied: int) -> None:
         """Send again what the correlator has not applied; it drops by position what it has."""
@@ -130,7 +133,10 @@ class SourceLoop:
         self.rejects.send(clock.monotonic_ns(), clock.wall_ns(), hurry=self.ended)
 
     def step(self) -> bool:
-        """One batch, the six numbered steps of DESIGN 5. False when there was nothing to consume."""
+        """One batch, the six numbered steps of DESIGN 5.
+
+        False when there was nothing to consume.
+        """
         worker = self.worker
         # 1 consume a batch
         worker.beat(Step.READ)
@@ -143,16 +149,16 @@ class SourceLoop:
         worker.beat(Step.COMPUTE)
         reduced = self.reducer.reduce(batch.values, batch.timestamps_ms)
         rows, counts = settle(batch, reduced, self.clock, ingest)
-        rejects = rejects_of(batch, reduced, self.generations)
+        rejects = rejects_of(batch, reduced, self.offsets.generations)
         self.counts = self.counts.plus(counts)
-        self.advance_offsets(batch)
+        self.idle.consumed(self.offsets.consumed(batch))
         worker.fail_rows(rows)
         worker.fail("after_reduce")
         # 3-5 append, sync, publish
         self.record(KIND_ROWS, ingest, rows, rejects)
         # 6 commit to the broker, for observers: the log is the truth
         worker.beat(Step.COMMIT)
-        self.consumer.commit(self.next_offsets)
+        self.consumer.commit(self.offsets.next)
         worker.fail("after_broker_commit")
         self.report_lag()
         return True
@@ -164,7 +170,14 @@ class SourceLoop:
         worker = self.worker
         watermark = TIME_END_NS if kind == KIND_END else self.clock.source_watermark()
         built = build_frame(
-            self.source, kind, self.log.end + 1, watermark, ingest, self.parts(), self.counts, rows
+            self.source,
+            kind,
+            self.log.end + 1,
+            watermark,
+            ingest,
+            self.offsets.parts(self.clock),
+            self.counts,
+            rows,
         )
         # 3 append one record to the source log
         worker.beat(Step.COMMIT)
@@ -185,7 +198,12 @@ class SourceLoop:
 
     def consume(self) -> Batch:
         """Wait shortly for a first message, then linger for company."""
-        batch = self.consumer.consume(BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX, LINGER_S)
+        try:
+            batch = self.consumer.consume(BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX, LINGER_S)
+        except OffsetOutOfRange as error:
+            self.worker.event("offset_out_of_range", error=str(error))
+            self.locate(error.partition, error.end)
+            return EMPTY
         if not batch.values or len(batch.values) >= BATCH_MESSAGES_MAX:
             return batch
         size = sum(map(len, batch.values))
@@ -197,13 +215,6 @@ class SourceLoop:
         )
         return join(batch, rest)
 
-    def advance_offsets(self, batch: Batch) -> None:
-        """The offsets after this batch."""
-        for partition in np.unique(batch.partitions).tolist():
-            newest = int(batch.offsets[batch.partitions == partition].max())
-            self.next_offsets[partition] = newest + 1
-        self.idle.consumed(set(self.next_offsets))
-
     def report_lag(self) -> dict[int, int]:
         """Tell the board how many messages wait at the broker."""
         lag = self.consumer.lag()
@@ -211,7 +222,9 @@ class SourceLoop:
         return lag
 
     def mark_idle_or_end(self) -> bool:
-        """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is due."""
+        """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is
+        due.
+        """
         clock = self.worker.clock
         lag = self.report_lag()
         if any(lag.values()):
@@ -225,12 +238,13 @@ class SourceLoop:
             self.record(KIND_IDLE, clock.wall_ns())
         return False
 
-    def sweep(self) -> None:
-        """Delete log segments that nobody needs any more, now and then."""
+    def upkeep(self) -> None:
+        """Now and then: take up new partitions, delete log segments that nobody needs any more."""
         now = self.worker.clock.monotonic_ns()
-        if now - self.swept_at < RETENTION_EVERY_NS:
+        if now - self.swept_at < UPKEEP_EVERY_NS:
             return
         self.swept_at = now
+        self.watch_partitions()
         board, name, topology = self.worker.board, self.worker.name, self.worker.topology
         needed = min(board.get(f"{name}.{word}") for word in ("applied", "dlq_done", "snapshot"))
         older = self.worker.clock.wall_ns() - round(topology.log_retention_s * SECOND_NS)
@@ -259,7 +273,9 @@ def join(first: Batch, second: Batch) -> Batch:
 
 
 def run(worker: Worker) -> None:
-    """Open the log, tell where it stands, re-publish what is not applied, then consume until told to stop."""
+    """Open the log, tell where it stands, re-publish what is not applied, then consume until told
+    to stop.
+    """
     worker.beat(Step.RECOVER)
     inputs = load_inputs(worker.topology)
     kind = KIND_CODES[worker.kind.removesuffix("-source")]
@@ -288,8 +304,6 @@ def run(worker: Worker) -> None:
         elif not loop.step():
             loop.send_rejects()
             worker.beat(Step.WAIT)
-        loop.sweep()
+        loop.upkeep()
     log.close()
     consumer.close()
-
-

@@ -1,4 +1,6 @@
-"""Open a source's log and broker position; make the log anew when it no longer fits the correlator (SPEC 4)."""
+"""Open a source's log and broker position; make the log anew when it no longer fits the correlator
+(SPEC 4).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ Opened = tuple[SourceLog, tuple[Part, ...], Counts, Consumer]
 
 
 def open_source(worker: Worker) -> Opened:
-    """The log, the partitions and counts it ends with, and a consumer. Runs after the correlator's READY."""
+    """The log, the partitions and counts it ends with, and a consumer.
+
+    Runs after the correlator's READY.
+    """
     topology, name = worker.topology, worker.name
     index = topology.sources.index(name)
     directory = topology.state / "log" / name
@@ -44,7 +49,9 @@ def open_source(worker: Worker) -> Opened:
 
 
 def _last_known(worker: Worker, log: SourceLog) -> tuple[tuple[Part, ...], Counts]:
-    """Offsets, watermarks and counts: from the log's last record, else from the correlator's positions."""
+    """Offsets, watermarks and counts: from the log's last record, else from the correlator's
+    positions.
+    """
     last = log.last()
     if last is not None:
         frame = parse_payload(last.header, last.payload)

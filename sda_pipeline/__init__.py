@@ -1,1 +1,1 @@
-"""The library of the conjunction pipeline: everything more than one process needs. Not a process itself."""
+"""The library of the pipeline: all that more than one process needs. Not a process itself."""

@@ -1,8 +1,11 @@
 """Named points at which a test may kill or hang a process. Off unless SDA_FAILPOINTS is set.
 
-``SDA_FAILPOINTS="correlator.after_commit=3:kill,radar.row@UUID:kill"``: the first at its third hit, in the
-operator's first incarnation only; the second whenever that observation id passes, in every incarnation.
-Actions: ``kill`` (SIGKILL to itself), ``kill_in_sync`` (SIGKILL while the main thread is inside its next
+``SDA_FAILPOINTS="correlator.after_commit=3:kill,radar.row@UUID:kill"``: the first at its third
+hit, in the
+operator's first incarnation only; the second whenever that observation id passes, in every
+incarnation.
+Actions: ``kill`` (SIGKILL to itself), ``kill_in_sync`` (SIGKILL while the main thread is inside
+its next
 fdatasync), ``hang`` (sleep without end).
 """
 
@@ -14,6 +17,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import UsageError
@@ -36,11 +40,11 @@ def _kill() -> None:
 
 def _kill_in_sync() -> None:
     """Watch the calling thread's system call and kill the process while it is in fdatasync."""
-    path = f"/proc/self/task/{threading.get_native_id()}/syscall"
+    path = Path(f"/proc/self/task/{threading.get_native_id()}/syscall")
     wanted = _FDATASYNC[platform.machine()]
 
     def watch() -> None:
-        with open(path, encoding="ascii") as file:
+        with path.open(encoding="ascii") as file:
             while True:
                 file.seek(0)
                 if file.read().split(" ", 1)[0] == wanted:
@@ -68,7 +72,9 @@ def parse(text: str) -> dict[str, _Point]:
         where, _, action = item.rpartition(":")
         if not where or action not in ACTIONS:
             raise UsageError(
-                f"read failpoint {item!r}", "it is not NAME[=N|@ID]:ACTION", f"actions: {[*ACTIONS]}"
+                f"read failpoint {item!r}",
+                "it is not NAME[=N|@ID]:ACTION",
+                f"actions: {[*ACTIONS]}",
             )
         if "@" in where:
             name, observation = where.split("@", 1)

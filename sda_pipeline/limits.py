@@ -1,4 +1,4 @@
-"""Every bound of the pipeline: name with unit, reason, one home. Relations are asserted at import."""
+"""Every bound of the pipeline: name with unit, reason, one home. Relations asserted at import."""
 
 from __future__ import annotations
 

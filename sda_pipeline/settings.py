@@ -1,4 +1,7 @@
-"""The settings pure code needs, as plain values with the defaults of SPEC 2 and 5. Not their parsing."""
+"""The settings pure code needs, as plain values with the defaults of SPEC 2 and 5.
+
+Not their parsing.
+"""
 
 from __future__ import annotations
 

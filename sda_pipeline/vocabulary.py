@@ -1,4 +1,7 @@
-"""Closed vocabularies: operator steps, reject kinds, log events, failpoints. Imports nothing of ours."""
+"""Closed vocabularies: operator steps, reject kinds, log events, failpoints.
+
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 

@@ -165,6 +165,7 @@ def _stop(state: Path, verb: str, within_s: float, **arguments: Any) -> None:
             raise  # it lives and does not answer
     finally:
         os.close(pidfd)
+    click.echo("stopped")
 
 
 def _say(line: str) -> None:

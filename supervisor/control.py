@@ -20,7 +20,7 @@ import msgspec
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import ExitCode, InvalidConfiguration, NotRunning, SdaError, UsageError
 from sda_pipeline.limits import SECOND_NS
-from supervisor.faults import Relayed
+from supervisor.relayed import Relayed
 
 SOCKET = "control.sock"
 REQUEST_BYTES_MAX = 4096

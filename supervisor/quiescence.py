@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.records.alert import NUMBER_MASK
 
 APART_NS = SECOND_NS // 10  # a batch on its way between two words shows within this time
 
@@ -29,8 +30,13 @@ def delivered(words: Mapping[str, int], sources: Sequence[str]) -> bool:
             for s in sources
         )
         and words["dirty"] == 0
-        and words["sub_pos"] >= words["sink_pos"] >= words["outbox_end"]
+        and words["sub_pos"] >= words["sink_pos"] >= _last_entry(words["outbox_end"])
     )
+
+
+def _last_entry(outbox_end: int) -> int:
+    """The position the sink must reach: an epoch without an entry yet (n = 0) asks for none."""
+    return outbox_end if outbox_end & NUMBER_MASK else 0
 
 
 def ended(words: Mapping[str, int], sources: Sequence[str]) -> bool:

@@ -26,12 +26,12 @@ from supervisor import claim, health, quiescence
 from supervisor.console import Say, line_of
 from supervisor.control import ControlServer, unknown_verb
 from supervisor.events import Event
-from supervisor.faults import Relayed
 from supervisor.journal import Journal, stamp
 from supervisor.logtail import last_error, tail
 from supervisor.members import Action, Note, Outcome, Rewire, Send, Spawn
 from supervisor.policy import DRAIN_PATIENT_S
 from supervisor.process import Child, Command, operator_command, spawn
+from supervisor.relayed import Relayed
 from supervisor.states import Phase, State
 from supervisor.status import status
 from supervisor.tree import Tree

@@ -1,6 +1,8 @@
-"""What is emitted about an encounter: raise, change, withdraw, final (SPEC 5). Pure, one encounter at a time.
+"""What is emitted about an encounter: raise, change, withdraw, final (SPEC 5). Pure, one encounter
+at a time.
 
-Upgrades at once; downgrades only when event time has passed the pane, at most once a pane; a final when no
+Upgrades at once; downgrades only when event time has passed the pane, at most once a pane; a final
+when no
 accepted row can change it. Finals depend on the evaluation only, never on what was emitted before.
 """
 
@@ -77,7 +79,9 @@ def provisional(
 
 
 def wants_downgrade(state: AlertState, evaluation: Evaluation | None) -> bool:
-    """Whether the evaluation stands below what was emitted, so that event time alone may lower it."""
+    """Whether the evaluation stands below what was emitted, so that event time alone may lower
+    it.
+    """
     level = evaluation.level if evaluation else None
     held = Level(state.level) if state.level else None
     return LEVEL_RANK[level] < LEVEL_RANK[held]
@@ -94,7 +98,9 @@ def _may_lower(
         return False
     if watermark < tau(evaluation.pane) or state.downgrade_pane == evaluation.pane:
         return False
-    threshold = {Level.RED: physics.red_pc, Level.YELLOW: physics.yellow_pc}.get(held or Level.WATCH)
+    threshold = {Level.RED: physics.red_pc, Level.YELLOW: physics.yellow_pc}.get(
+        held or Level.WATCH
+    )
     outside = evaluation.miss_m > physics.screening_km * 1000.0
     return threshold is None or outside or DOWNGRADE_FACTOR * evaluation.pc < threshold
 
@@ -102,7 +108,9 @@ def _may_lower(
 def final(
     state: AlertState, evaluation: Evaluation | None, context: Context
 ) -> list[dict[str, Any]]:
-    """The last records of an alert: thresholds exact. None for an encounter never raised. Updates ``state``."""
+    """The last records of an alert: thresholds exact. None for an encounter never raised. Updates
+    ``state``.
+    """
     level = evaluation.level if evaluation else None
     state.final = True
     if level is None and state.sequence == 0:
@@ -118,7 +126,9 @@ def _emit(
     *,
     final: bool,
 ) -> list[dict[str, Any]]:
-    """A retract when the level held differs, an insert when there is a level; sequences follow on."""
+    """A retract when the level held differs, an insert when there is a level; sequences follow
+    on.
+    """
     records: list[dict[str, Any]] = []
     held = state.level
     if (held is not None and held != level) or level is None:
@@ -200,7 +210,9 @@ def _insert(
 
 
 def _object(side: Side, tca_cat: int, t_star: float, catalogue: Catalogue) -> dict[str, Any]:
-    """Fused state and covariance of one object at tca: SGP4 there plus the deviation carried by Phi."""
+    """Fused state and covariance of one object at tca: SGP4 there plus the deviation carried by
+    Phi.
+    """
     r, v = catalogue.state_at(side.index, tca_cat + round(t_star * SECOND_NS))
     phi = np.eye(6)
     phi[:3, 3:] = t_star * np.eye(3)

@@ -38,7 +38,9 @@ class Source:
 def settle(
     batch: Batch, reduced: ReducedBatch, clock: EventClock, ingest_ns: int
 ) -> tuple[Rows, Counts]:
-    """Fill the rows' coordinates, decide lateness in offset order; returns accepted rows and the counts."""
+    """Fill the rows' coordinates, decide lateness in offset order; returns accepted rows and the
+    counts.
+    """
     rows = reduced.rows
     rows["offset"] = batch.offsets[reduced.index]
     rows["partition"] = batch.partitions[reduced.index]

@@ -1,7 +1,9 @@
-"""The correlator's core: ``apply(frames)`` and ``evaluate(now) -> effects``. No I/O, clock or randomness.
+"""The correlator's core: ``apply(frames)`` and ``evaluate(now) -> effects``. No I/O, clock or
+randomness.
 
 Final alerts are a pure function of the applied rows: whatever the arrival order, batch cut or crash
-schedule, the same rows in the same panes give the same finals. The shell around it is operators/correlator.py.
+schedule, the same rows in the same panes give the same finals. The shell around it is
+operators/correlator.py.
 """
 
 from __future__ import annotations
@@ -49,7 +51,10 @@ class Effects:
 
 
 class Correlation:
-    """Everything the correlator knows. Rebuilt from the store on open, then changed by two verbs."""
+    """Everything the correlator knows.
+
+    Rebuilt from the store on open, then changed by two verbs.
+    """
 
     def __init__(
         self,
@@ -111,7 +116,9 @@ class Correlation:
         for source, frame in frames:
             position = self.positions[source]
             header = frame.header
-            assert header.position == position.position + 1, "the shell drops repeats and rewinds gaps"
+            assert header.position == position.position + 1, (
+                "the shell drops repeats and rewinds gaps"
+            )
             position.log_id, position.position = header.log_id, header.position
             position.watermark = header.watermark
             position.parts, position.counts = frame.parts, frame.counts.as_tuple()
@@ -163,7 +170,9 @@ class Correlation:
         return added
 
     def prefetch(self) -> bool:
-        """Compute one missing pane of the schedule ahead of event time; False when none is missing."""
+        """Compute one missing pane of the schedule ahead of event time; False when none is
+        missing.
+        """
         watermark = self.watermark
         if watermark is None or any(position.ended for position in self.positions.values()):
             return False
@@ -177,7 +186,9 @@ class Correlation:
     # --- evaluate ---------------------------------------------------------------------------
 
     def evaluate(self, epoch: int, now_ns: int, effects: Effects) -> None:
-        """Evaluate all dirty encounters, emit what changed, close what no accepted row can change."""
+        """Evaluate all dirty encounters, emit what changed, close what no accepted row can
+        change.
+        """
         context = Context(self._catalogue, self._physics, self._hash, epoch, now_ns)
         dirty = sorted(self._dirty.values(), key=lambda e: (e.tca_ns, e.alert_id))
         self._dirty.clear()

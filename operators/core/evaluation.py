@@ -32,7 +32,9 @@ Vectors = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One object at TCA_cat: catalogue state, fused deviation (6,) and covariance (6, 6), rows used."""
+    """One object at TCA_cat: catalogue state, fused deviation (6,) and covariance (6, 6), rows
+    used.
+    """
 
     index: int
     r: Vectors
@@ -99,7 +101,9 @@ class _Sums(NamedTuple):
 def _window_sums(
     indices: Sequence[int], panes: Sequence[int], tca_ns: Sequence[int], window: Window
 ) -> _Sums:
-    """Per (object, pane i): the folds of panes i-5..i, ascending, transported to TCA_cat and added."""
+    """Per (object, pane i): the folds of panes i-5..i, ascending, transported to TCA_cat and
+    added.
+    """
     size = len(indices)
     info, vec = np.zeros((size, 21)), np.zeros((size, 6))
     n_obs, ingest = [0] * size, [0] * size
@@ -125,7 +129,9 @@ def _window_sums(
 def _sides(
     encounters: Sequence[Scheduled], panes: Sequence[int], window: Window, sigma: Vectors
 ) -> tuple[list[Side], list[Side]]:
-    """Fuse both objects of every encounter in one batch of 2 m rows: first all low, then all high."""
+    """Fuse both objects of every encounter in one batch of 2 m rows: first all low, then all
+    high.
+    """
     indices = [e.low_index for e in encounters] + [e.high_index for e in encounters]
     r = np.array([e.r1 for e in encounters] + [e.r2 for e in encounters])
     v = np.array([e.v1 for e in encounters] + [e.v2 for e in encounters])
@@ -147,14 +153,13 @@ def evaluate(
     period_s: Vectors,
     physics: Physics,
 ) -> dict[str, Evaluation | None]:
-    """Evaluate encounters at their current pane. ``sigma`` (n, 6) prior RTN, ``period_s`` (n,) by object.
+    """Evaluate encounters at their current pane. ``sigma`` (n, 6) prior RTN, ``period_s`` (n,) by
+    object.
 
     Returns by alert id; None where no pane qualifies.
     """
     results: dict[str, Evaluation | None] = {e.alert_id: None for e in encounters}
-    usable = [
-        (e, pane) for e in encounters if (pane := current_pane(e, window)) is not None
-    ]
+    usable = [(e, pane) for e in encounters if (pane := current_pane(e, window)) is not None]
     if not usable:
         return results
     chosen, panes = [e for e, _ in usable], [pane for _, pane in usable]

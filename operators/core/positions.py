@@ -1,7 +1,7 @@
 """Where the correlator stands in each source's log, and what became of every row up to there. Pure.
 
-The offset half of "state + offset": beside the position it keeps the broker offsets, watermarks and counts
-of the same frame, so that a snapshot alone can restart a lost source log (DESIGN 7).
+The offset half of "state + offset": beside the position it keeps the broker offsets, watermarks
+and counts of the same frame, so that a snapshot alone can restart a lost source log (DESIGN 7).
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class SourcePosition(msgspec.Struct, kw_only=True):
         return Fate.APPLY if header.position == reached + 1 else Fate.GAP
 
     def classes(self) -> int:
-        """Sum of the classes the correlator decides; equals the source's ``rows`` at this position."""
+        """Sum of the classes the correlator decides; equals the source's ``rows`` at this
+        position.
+        """
         return (
             self.applied + self.unpaired + self.duplicate + self.shed + self.quarantined
         ) + self.superseded

@@ -1,6 +1,8 @@
-"""The encounter schedule as the correlator uses it: panes computed on demand, who needs a row. Pure memo.
+"""The encounter schedule as the correlator uses it: panes computed on demand, who needs a row.
+Pure memo.
 
-Identity and TCA of every encounter come from the catalogue alone (SPEC 5), so any order of arrival and any
+Identity and TCA of every encounter come from the catalogue alone (SPEC 5), so any order of arrival
+and any
 incarnation names an encounter alike. Not where rows are kept nor where encounters are evaluated.
 """
 
@@ -40,7 +42,9 @@ def tau(pane: int) -> int:
 
 
 class Schedule:
-    """Scheduled encounters by pane of their TCA_cat, and which objects could use a row of a pane."""
+    """Scheduled encounters by pane of their TCA_cat, and which objects could use a row of a
+    pane.
+    """
 
     def __init__(
         self, catalogue: Catalogue, physics: Physics, adopted: Iterable[OpenAlert] = ()
@@ -92,7 +96,10 @@ class Schedule:
         return mask
 
     def users(self, index: int, pane: int) -> list[Scheduled]:
-        """The encounters of an object that can use its rows of a pane (TCA in pane .. pane + 11)."""
+        """The encounters of an object that can use its rows of a pane (TCA in pane ..
+
+        pane + 11).
+        """
         last = pane + PANES_PER_ENCOUNTER
         found = self._of_object.get(index, ())
         return [e for e in found if pane <= pane_of(e.tca_ns) < last]

@@ -1,6 +1,8 @@
-"""Event time of one source: per-partition watermarks, lateness, idleness (DESIGN 8). Pure: times come in.
+"""Event time of one source: per-partition watermarks, lateness, idleness (DESIGN 8). Pure: times
+come in.
 
-A row is late as a function of its partition's content in offset order (and of the idle markers in the log):
+A row is late as a function of its partition's content in offset order (and of the idle markers in
+the log):
 batches, kills and timing do not change it.
 """
 
@@ -38,8 +40,10 @@ class EventClock:
     ) -> npt.NDArray[np.bool_]:
         """Which of these rows (m,), in offset order per partition, are late. Moves the watermarks.
 
-        W_p = max accepted event time - max_lateness; a row is late when its time is below the W_p of the
-        rows before it minus the allowed lateness. A late row is below the maximum, so it never moves it.
+        W_p = max accepted event time - max_lateness; a row is late when its time is below the W_p
+        of the
+        rows before it minus the allowed lateness. A late row is below the maximum, so it never
+        moves it.
         """
         late = np.zeros(len(t), dtype=np.bool_)
         for number in np.unique(partition).tolist():
@@ -62,7 +66,10 @@ class EventClock:
 
 
 class IdleTracker:
-    """Decides when an idle marker is due, from what the broker confirms. Off when ``idle_after_ns`` is None."""
+    """Decides when an idle marker is due, from what the broker confirms.
+
+    Off when ``idle_after_ns`` is None.
+    """
 
     def __init__(self, idle_after_ns: int | None) -> None:
         self._after = idle_after_ns
@@ -77,9 +84,11 @@ class IdleTracker:
     def observe(
         self, now_ns: int, wall_ns: int, lag: dict[int, int], clock: EventClock
     ) -> dict[int, int]:
-        """The broker answered ``lag`` by partition at monotonic ``now_ns``: the marks due, often none.
+        """The broker answered ``lag`` by partition at monotonic ``now_ns``: the marks due, often
+        none.
 
-        A partition that is not at lag 0, or whose watermark moved, starts over. When all are idle each gets
+        A partition that is not at lag 0, or whose watermark moved, starts over. When all are idle
+        each gets
         its own mark; one that is idle while others flow gets the minimum of the others.
         """
         if self._after is None:

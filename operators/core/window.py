@@ -1,6 +1,7 @@
 """Retained rows by object and pane, deduplicated and folded (SPEC 5). Not which rows are retained.
 
-The result of any insertion order is the same set, sorted by (t, id), hence the same fold to the bit.
+The result of any insertion order is the same set, sorted by (t, id), hence the same fold to the
+bit.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Window:
         self._folds: dict[Key, Fold] = {}
 
     def insert(self, index: npt.NDArray[np.int64], rows: Rows) -> tuple[int, set[Key]]:
-        """Add rows (m,) of the objects ``index`` (m,). Returns how many are new, and the keys changed."""
+        """Add rows (m,) of the objects ``index`` (m,).
+
+        Returns how many are new, and the keys changed.
+        """
         pane = rows["t"] // PANE_NS
         order = np.lexsort((pane, index))
         index, pane, rows = index[order], pane[order], rows[order]
@@ -81,7 +85,9 @@ class Window:
 
     def fold(self, keys: Iterable[Key]) -> None:
         """Compute the missing folds of these keys in one vectorised pass, each whole."""
-        missing = [key for key in dict.fromkeys(keys) if key in self._rows and key not in self._folds]
+        missing = [
+            key for key in dict.fromkeys(keys) if key in self._rows and key not in self._folds
+        ]
         if not missing:
             return
         groups = [self._rows[key] for key in missing]

@@ -153,8 +153,13 @@ def _candidates(start: tuple[F8, F8], end: tuple[F8, F8], reach: float) -> npt.N
 
 
 def _bisect(catalogue: Catalogue, i: int, j: int, pane: int) -> int:
-    """TCA_cat (ns): upper end of the microsecond of ``pane`` in which ``f`` turns non-negative."""
+    """TCA_cat (ns): upper end of the microsecond of ``pane`` in which ``f`` turns non-negative.
+
+    The pane's very end would already belong to the next pane; such a TCA is moved 1 ns inside, so
+    that the pane that finds an encounter is the pane of its TCA.
+    """
     low, high = pane * PANE_NS, (pane + 1) * PANE_NS
+    last = high - 1
     while high - low > TCA_RESOLUTION_NS:
         middle = (low + high) // 2
         (r1, v1), (r2, v2) = catalogue.state_at(i, middle), catalogue.state_at(j, middle)
@@ -164,7 +169,7 @@ def _bisect(catalogue: Catalogue, i: int, j: int, pane: int) -> int:
             low = middle
         else:
             high = middle
-    return high
+    return min(high, last)
 
 
 def closest_approach(dr: F8, dv: F8) -> Approach:

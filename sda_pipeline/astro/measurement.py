@@ -71,7 +71,7 @@ class _Sight(NamedTuple):
     speed2: F8  # |dv|^2
 
 
-def reduce_radar(  # noqa: PLR0917
+def reduce_radar(
     r: F8, v: F8, site: Site, az_deg: F8, el_deg: F8, range_m: F8, range_rate_m_s: F8,
     sig_az_deg: F8, sig_el_deg: F8, sig_range_m: F8, sig_rate_m_s: F8, time_sigma_s: F8,
     prior_sigma: F8, angle_floor_rad: F8,
@@ -125,7 +125,7 @@ def reduce_radar(  # noqa: PLR0917
         return _reduce(rows, axes, prior_sigma, 3 + has.astype(np.int64), cosine)
 
 
-def reduce_optical(  # noqa: PLR0917
+def reduce_optical(
     r: F8, v: F8, site: Site, ra_deg: F8, dec_deg: F8, sig_ra_deg: F8, sig_dec_deg: F8,
     time_sigma_s: F8, to_teme: F8, prior_sigma: F8,
 ) -> Reduced:  # fmt: skip
@@ -157,7 +157,7 @@ def reduce_optical(  # noqa: PLR0917
         return _reduce(rows, axes, prior_sigma, np.full(len(ra), 2, np.int64), cosine)
 
 
-def reduce_isl(  # noqa: PLR0917
+def reduce_isl(
     r: F8, v: F8, x: F8, cov: F8, time_sigma_s: F8, prior_sigma: F8
 ) -> Reduced:
     """Reduce states measured by inter-satellite link.

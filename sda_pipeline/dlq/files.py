@@ -8,6 +8,7 @@ from the lines beyond that length.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
 POS_NAME = "high-water.pos"
 POS_FORMAT = 1
+_NAME = re.compile(r"\d{4}-\d\d-\d\d-\d+\.jsonl")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,14 +52,14 @@ class _Derived(NamedTuple):
 
 
 def jsonl_files(directory: Path) -> list[Path]:
-    """The DLQ's files, oldest first."""
-    found = [(_order(path), path) for path in directory.glob("*.jsonl")]
-    return [path for order, path in sorted(found) if order is not None]
+    """The DLQ's files, oldest first; files of other names are not ours."""
+    found = [path for path in directory.glob("*.jsonl") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: _order(path.name))
 
 
-def _order(path: Path) -> tuple[str, int] | None:
-    date, _, number = path.stem.rpartition("-")
-    return (date, int(number)) if number.isdecimal() and len(date) == len("2026-01-01") else None
+def _order(name: str) -> tuple[str, int]:
+    date, _, number = name.removesuffix(".jsonl").rpartition("-")
+    return date, int(number)
 
 
 def read_entries(
@@ -193,8 +195,8 @@ class DlqFiles:
 
     def _rotate(self, date: str) -> None:
         """The next file of the day; the clock going back never goes back to an older file."""
-        last = _order(Path(self._name)) if self._name else None
-        date, number = max(last or ("", 0), (date, 0))
+        last = _order(self._name) if self._name else ("", 0)
+        date, number = max(last, (date, 0))
         if self._file >= 0:
             self._fdatasync()
             os.close(self._file)

@@ -1,6 +1,8 @@
-"""Alert records and outbox entries: their bytes and their canonical form (SPEC 5). Not who decides them.
+"""Alert records and outbox entries: their bytes and their canonical form (SPEC 5). Not who decides
+them.
 
-An outbox entry is one ring slot, one transaction at sink and subscriber: either one record, a retract +
+An outbox entry is one ring slot, one transaction at sink and subscriber: either one record, a
+retract +
 insert pair, or ``closed_through``. Positions and sequences are both ``epoch << 32 | n``.
 """
 
@@ -28,7 +30,9 @@ _HISTORY = ("sequence", "supersedes", "created", "ingest_ns", "reason")
 
 
 class ObjectState(msgspec.Struct, frozen=True):
-    """Fused state at ``tca`` in TEME (m, m/s) and the 21-term covariance in the object's own RTN."""
+    """Fused state at ``tca`` in TEME (m, m/s) and the 21-term covariance in the object's own
+    RTN.
+    """
 
     pos_m: tuple[float, float, float]
     vel_m_s: tuple[float, float, float]
@@ -118,5 +122,7 @@ def raw_records(body: bytes) -> list[dict[str, Any]]:
 
 
 def canonical(record: dict[str, Any]) -> str:
-    """The canonical final of SPEC 5: every field but the history, floats by ``repr``, keys sorted."""
+    """The canonical final of SPEC 5: every field but the history, floats by ``repr``, keys
+    sorted.
+    """
     return repr(sorted((key, value) for key, value in record.items() if key not in _HISTORY))

@@ -1,4 +1,7 @@
-"""Frame v1: header, partition entries, counts, rows (SPEC 3). The same bytes go to log, ring and LMDB."""
+"""Frame v1: header, partition entries, counts, rows (SPEC 3).
+
+The same bytes go to log, ring and LMDB.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Prove that every record read ended in exactly one class, from the files alone (DESIGN 3, P5). Read-only.
+"""Prove that every record read ended in exactly one class, from the files alone (DESIGN 3, P5).
+Read-only.
 
-Works on a running and on a stopped pipeline: positions are read before the logs, so what was logged in
+Works on a running and on a stopped pipeline: positions are read before the logs, so what was
+logged in
 between counts as in flight, never as lost.
 """
 
@@ -19,7 +21,6 @@ from sda_pipeline.records.frames import Counts, parse_payload
 from sda_pipeline.records.rejects import unpack_rejects
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.topology import Topology
-
 
 DlqKey = tuple[str, str, int, int]  # source, log id (hexadecimal), position, index
 
@@ -139,7 +140,9 @@ def _audit_log(
     board: dict[str, int] | None,
     report: AuditReport,
 ) -> Counts:
-    """Walk the retained log: cumulative counts, rejects against the DLQ; returns the counts at its end."""
+    """Walk the retained log: cumulative counts, rejects against the DLQ; returns the counts at its
+    end.
+    """
     before: Counts | None = None
     done = (board or {}).get(f"{name}.dlq_done", log.end)
     for record in log.records(log.first):
@@ -149,7 +152,10 @@ def _audit_log(
         if frame.counts.residue():
             report.faults.append(f"{where}: its classes miss {frame.counts.residue()} of read")
         if before is not None:
-            rows, refused = frame.counts.rows - before.rows, _refused(frame.counts) - _refused(before)
+            rows, refused = (
+                frame.counts.rows - before.rows,
+                _refused(frame.counts) - _refused(before),
+            )
             if (rows, refused) != (header.logged, len(rejects)):
                 report.faults.append(
                     f"{where}: counts say {rows} rows and {refused} rejects, "
@@ -159,9 +165,9 @@ def _audit_log(
             for index in range(len(rejects)):
                 if not in_dlq[(name, f"{header.log_id:016x}", header.position, index)]:
                     report.faults.append(f"{where}: reject {index} is not in the DLQ")
-        if applied and (header.log_id, header.position) == (applied.log_id, applied.position):
-            if frame.counts.as_tuple() != applied.counts:
-                report.faults.append(f"{where}: its counts differ from the correlator's copy")
+        here = applied and (applied.log_id, applied.position) == (header.log_id, header.position)
+        if applied and here and frame.counts.as_tuple() != applied.counts:
+            report.faults.append(f"{where}: its counts differ from the correlator's copy")
         before = frame.counts
     if applied and (log.end < applied.position or log.log_id != applied.log_id):
         report.faults.append(f"{name}: the log ends at {log.end}, below what was applied")

@@ -1,4 +1,7 @@
-"""Pause before the disk is full, resume by itself. Not the reaction to a full disk: an error does that."""
+"""Pause before the disk is full, resume by itself.
+
+Not the reaction to a full disk: an error does that.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ LOOK_EVERY_NS = SECOND_NS
 
 
 class DiskReserve:
-    """Whether the state's file system has its reserve; below it stays False until 1.5 times that is free."""
+    """Whether the state's file system has its reserve; below it stays False until 1.5 times that
+    is free.
+    """
 
     def __init__(self, path: Path, reserve_bytes: int) -> None:
         self._path, self._reserve = path, reserve_bytes

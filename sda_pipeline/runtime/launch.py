@@ -1,4 +1,6 @@
-"""What the supervisor hands an operator at birth: one JSON argument. Not the operator's own logic."""
+"""What the supervisor hands an operator at birth: one JSON argument. Not the operator's own
+logic.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class RunFlags:
 class Launch:
     """One incarnation of one operator. All descriptors are inherited.
 
-    ``inputs`` and ``outputs`` map an edge name ("radar->normalize") to [memory, data, space] descriptors.
+    ``inputs`` and ``outputs`` map an edge name ("radar->normalize") to [memory, data, space]
+    descriptors.
     """
 
     operator: str

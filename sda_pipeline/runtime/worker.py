@@ -28,7 +28,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """What an operator's loop may use: its rings, the board, the clock, and a way to say what it does."""
+    """What an operator's loop may use: its rings, the board, the clock, and a way to say what it
+    does.
+    """
 
     def __init__(self, launch: Launch, clock: Clock) -> None:
         self.launch, self.clock = launch, clock
@@ -121,7 +123,9 @@ def die_with_parent(parent: int) -> None:
 
 
 def run_operator(launch: Launch, body: Callable[[Worker], None]) -> NoReturn:
-    """Run one incarnation to its end and leave with the exit code that tells the supervisor what to do."""
+    """Run one incarnation to its end and leave with the exit code that tells the supervisor what
+    to do.
+    """
     clock = SystemClock()
     die_with_parent(launch.parent)
     failpoints.set_incarnation(launch.incarnation)

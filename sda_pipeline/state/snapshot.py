@@ -1,6 +1,8 @@
-"""Local snapshots of the correlator's store: temp file, sync, rename, manifest last. Not their upload.
+"""Local snapshots of the correlator's store: temp file, sync, rename, manifest last. Not their
+upload.
 
-``snapshots/correlator-<sequence>.snap`` is a compact LMDB file; ``.json`` beside it says what it holds.
+``snapshots/correlator-<sequence>.snap`` is a compact LMDB file; ``.json`` beside it says what it
+holds.
 """
 
 from __future__ import annotations
@@ -112,7 +114,9 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) ->
 def take_snapshot(
     store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None]
 ) -> Manifest:
-    """Copy the store into a new snapshot; ``hit`` is called with the name of each step's failpoint."""
+    """Copy the store into a new snapshot; ``hit`` is called with the name of each step's
+    failpoint.
+    """
     directory.mkdir(mode=0o700, exist_ok=True)
     for leftover in directory.glob("*.tmp"):
         leftover.unlink()  # a killed writer's; never had a manifest

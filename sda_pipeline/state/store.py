@@ -172,7 +172,7 @@ class CorrelatorStore:
 
     def sync(self) -> None:
         """Flush what an earlier, killed process may have left in the page cache."""
-        self.env.sync(True)
+        self.env.sync(force=True)
 
     def used_bytes(self) -> int:
         """Bytes of the map in use."""

@@ -31,4 +31,3 @@ def undisturbed(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> dic
 def site(prepared: Site, tmp_path: Path) -> Site:
     """A fresh copy of the prepared input."""
     return prepared.copy_to(tmp_path / "site")
-

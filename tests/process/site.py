@@ -1,4 +1,7 @@
-"""A whole pipeline in a temporary directory, driven from outside like a user would. Not the checks."""
+"""A whole pipeline in a temporary directory, driven from outside like a user would.
+
+Not the checks.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ class Site:
     def command(self, tool: str, *arguments: str) -> list[str]:
         return [str(BIN / tool), *arguments]
 
-    def run(self, tool: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, tool: str, *arguments: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run one of the project's commands to its end, in this site's directory."""
         done = subprocess.run(
             self.command(tool, *arguments),
@@ -73,12 +78,16 @@ class Site:
 
     def start(self, *flags: str, failpoints: str = "") -> subprocess.Popen[bytes]:
         """Start the supervisor in its own session; the log is ``supervisor.out``."""
+        command = self.command("sda-supervisor", "start", "topology.yaml", *flags)
+        return self.spawn(command, failpoints, cwd=self.root)
+
+    def spawn(self, command: list[str], failpoints: str, cwd: Path) -> subprocess.Popen[bytes]:
+        """A supervisor by any command, in its own session, with failpoints set."""
         environment = {**os.environ, "SDA_FAILPOINTS": failpoints}
         with (self.root / "supervisor.out").open("ab") as out:
             return subprocess.Popen(
-                self.command("sda-supervisor", "start", "topology.yaml", *flags),
-                cwd=self.root, stdout=out, stderr=out, env=environment, start_new_session=True,
-            )  # fmt: skip
+                command, cwd=cwd, stdout=out, stderr=out, env=environment, start_new_session=True
+            )
 
     def finish(self, *flags: str, failpoints: str = "") -> None:
         """Start with ``--end-of-input`` and wait until it is complete."""
@@ -104,8 +113,8 @@ class Site:
     def story(self) -> str:
         """The end of every log, for a failing test."""
         parts = [(self.root / "supervisor.out").read_text()[-3000:]]
-        for path in sorted((self.state / "logs").glob("*.jsonl")):
-            parts.append(f"--- {path.name}\n{path.read_text()[-1500:]}")
+        logs = sorted((self.state / "logs").glob("*.jsonl"))
+        parts += [f"--- {path.name}\n{path.read_text()[-1500:]}" for path in logs]
         return "\n".join(parts)
 
     def survivors(self) -> list[psutil.Process]:
@@ -125,7 +134,9 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def prepare(root: Path, *, objects: int = 60, minutes: int = 2, rate: int = 60) -> Site:
-    """A small catalogue with engineered encounters and recorded traffic, all of it in the broker."""
+    """A small catalogue with engineered encounters and recorded traffic, all of it in the
+    broker.
+    """
     site = Site(root)
     root.mkdir(parents=True, exist_ok=True)
     site.write_topology()

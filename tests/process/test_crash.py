@@ -1,6 +1,8 @@
-"""The crash tests: a real SIGKILL at named points, and of the whole tree; effects stay exactly once.
+"""The crash tests: a real SIGKILL at named points, and of the whole tree; effects stay exactly
+once.
 
-Each asserts what ``verdict.check`` asserts: canonical finals of the undisturbed run, one raise per alert, no
+Each asserts what ``verdict.check`` asserts: canonical finals of the undisturbed run, one raise per
+alert, no
 (alert, sequence) twice, a legal ledger, audit residue 0, no process left.
 """
 
@@ -41,11 +43,17 @@ def was_killed(site: Site, operator: str) -> bool:
     return any(event.get("incarnation") == 2 for event in site.events(operator))
 
 
+def rewinds(site: Site) -> int:
+    """How often the supervisor made new rings."""
+    return sum(event["event"] == "rewind" for event in site.events("supervisor"))
+
+
 @pytest.mark.parametrize("name", CRASHES)
 def test_one_operator_killed(name: str, site: Site, undisturbed: dict[str, str]) -> None:
     failpoint = CRASHES[name]
     site.finish(failpoints=failpoint)
     assert was_killed(site, failpoint.split(".")[0]), site.story()
+    assert rewinds(site) == 0, "a single death needs no new rings"
     verdict.check(site, undisturbed)
 
 

@@ -1,4 +1,7 @@
-"""What must be true of a finished pipeline, read from its files like an outsider. Not how it got there."""
+"""What must be true of a finished pipeline, read from its files like an outsider.
+
+Not how it got there.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def ledger(site: Site) -> list[dict[str, Any]]:
 
 
 def ledger_faults(rows: list[dict[str, Any]]) -> list[str]:
-    """Every way in which a ledger breaks the table of SPEC 5; none when effects happened exactly once."""
+    """Every way in which a ledger breaks the table of SPEC 5; none when effects happened exactly
+    once.
+    """
     faults = []
     state: dict[str, str] = {}
     level: dict[str, str | None] = {}
@@ -82,11 +87,11 @@ def check(site: Site, undisturbed: dict[str, str]) -> None:
     assert site.survivors() == []
 
 
-def raises_by_alert(site: Site) -> dict[str, int]:
-    """Straight from the file, for controls that corrupt it."""
+def raw_ledger(site: Site) -> list[dict[str, Any]]:
+    """The ledger straight from its file, for controls that break the store's own defences."""
     database = sqlite3.connect(site.root / "subscriber" / "subscriber.sqlite")
+    database.row_factory = sqlite3.Row
     try:
-        query = "SELECT alert_id, COUNT(*) FROM ledger WHERE effect = 'raise' GROUP BY alert_id"
-        return dict(database.execute(query).fetchall())
+        return [dict(row) for row in database.execute("SELECT * FROM ledger ORDER BY id")]
     finally:
         database.close()

@@ -1,4 +1,7 @@
-"""House rules that a reader would otherwise have to police. Reads files only; runs in about a second."""
+"""House rules that a reader would otherwise have to police.
+
+Reads files only; runs in about a second.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,9 @@ def test_one_door_each(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert relative(path) in CALLS.get(called, {relative(path)}), f"{relative(path)}: {called}"
+            assert relative(path) in CALLS.get(called, {relative(path)}), (
+                f"{relative(path)}: {called}"
+            )
 
 
 def test_basenames_are_unique() -> None:

@@ -1,4 +1,4 @@
-"""A small synthetic world shared by the simulator's tests, and the real reduction to judge it by."""
+"""A small synthetic world for the simulator's tests, and the real reduction to judge it by."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def span(start_s: float, end_s: float, **options: object) -> Options:
     return Options(start_ns=start, end_ns=end, **options)  # type: ignore[arg-type]
 
 
-def reduced(of: Scene, messages: Sequence[Message]) -> dict[int, tuple[list[Message], ReducedBatch]]:
+def reduced(
+    of: Scene, messages: Sequence[Message]
+) -> dict[int, tuple[list[Message], ReducedBatch]]:
     """The pipeline's own verdict on messages, by kind, with the messages of that kind."""
     found: dict[int, tuple[list[Message], ReducedBatch]] = {}
     for kind, topic in TOPICS.items():

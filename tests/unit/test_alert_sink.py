@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from operators import outbox_input
+from sda_pipeline.limits import SEEN_SET_KEPT_NS
 from sda_pipeline.ring.endpoints import Producer
 from sda_pipeline.state import alert_log
 from sda_pipeline.state.alert_log import read_alerts
 from sda_pipeline.vocabulary import FAILPOINTS
-from tests.unit.alert_rig import Correlator, at, reference_ledger, story
+from tests.unit.alert_rig import PANE, Correlator, at, reference_ledger, story
 from tests.unit.sink_rig import SINK_EDGE, Chain, FakeWorker, Kill, open_chain
 
 KILLS = [
@@ -203,3 +204,19 @@ def test_a_sink_that_lost_its_store_waits_for_a_new_epoch(chain: Chain) -> None:
     chain.rewind("alert-sink")
     chain.settle()
     assert chain.ledger() == reference_ledger([*held[:2], *chain.outbox])
+
+
+def test_what_is_thirty_days_late_is_refused_and_counted(chain: Chain) -> None:
+    correlator = Correlator()
+    correlator.level("a1", "RED")
+    far = 1 + SEEN_SET_KEPT_NS // PANE  # panes
+    correlator.level(f"a{far + 1}", "RED")
+    correlator.level("a2", "RED")  # closes exactly 30 days before
+    correlator.level("a1", "YELLOW")  # a pane more
+    chain.outbox = correlator.entries
+    chain.publish()
+    for name in ("alert-sink", "subscriber"):
+        chain.life(name)
+        assert chain.last is not None
+        assert chain.last.said("counts") == [{"duplicates": 0, "refused": 1}]
+    assert [line.alert_id for line in chain.ledger()] == ["a1", f"a{far + 1}", "a2"]

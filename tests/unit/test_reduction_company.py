@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,26 @@ from operators.core.validation import RANGES
 from sda_pipeline.astro.measurement import Reduced
 from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.limits import REDUCE_CHUNK_ROWS
+from sda_pipeline.records.wire import Rejected
 from sda_pipeline.settings import KIND_NAMES, RADAR, Physics
 from sda_pipeline.vocabulary import ErrorKind
 from tests.unit.observation_rig import KINDS, messages, one, reducer, sensors
 from tests.unit.orbit_rig import mixed_catalogue
+
+Parts = tuple[bytes, list[Rejected], list[int]]
+
+
+def in_parts(by: Reducer, values: list[bytes], at_ms: np.ndarray, sizes: Sequence[int]) -> Parts:
+    """Rows, rejects and index of a batch cut into parts of these sizes."""
+    rows, rejects, index, at = b"", [], [], 0
+    for size in sizes:
+        part = by.reduce(values[at : at + size], at_ms[at : at + size])
+        rows += part.rows.tobytes()
+        rejects += [r._replace(index=r.index + at) for r in part.rejects]
+        index += (part.index + at).tolist()
+        at += size
+    assert at == len(values)
+    return rows, rejects, index
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -25,18 +42,23 @@ def test_any_cut_gives_the_same_bytes(kind: int) -> None:
     values, at_ms = messages(kind, 300)
     values = [v.replace(b'"TEME"', b'"J2000"') if k % 5 == 0 else v for k, v in enumerate(values)]
     whole = reducer(kind).reduce(values, at_ms)
-    rng = np.random.default_rng(5)
-    for sizes in ([1] * 300, [2, 3, 7, 15, 16, 17, 100, 140], rng.multinomial(300, [0.2] * 5)):
-        one_after_other, rows, rejects, index, at = reducer(kind), [], [], [], 0
-        for size in sizes:
-            part = one_after_other.reduce(values[at : at + size], at_ms[at : at + size])
-            rows.append(part.rows.tobytes())
-            rejects += [r._replace(index=r.index + at) for r in part.rejects]
-            index += (part.index + at).tolist()
-            at += size
-        assert b"".join(rows) == whole.rows.tobytes()
-        assert rejects == whole.rejects
-        assert index == whole.index.tolist()
+    expected = (whole.rows.tobytes(), whole.rejects, whole.index.tolist())
+    drawn = np.random.default_rng(5).multinomial(300, [0.2] * 5).tolist()
+    for sizes in ([1] * 300, [2, 3, 7, 15, 16, 17, 100, 140], drawn):
+        assert in_parts(reducer(kind), values, at_ms, sizes) == expected
+
+
+def test_control_a_sum_over_the_batch_depends_on_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Observables.radar
+
+    def leaking(self: Observables, *args: Any) -> Reduced:
+        reduced = honest(self, *args)
+        return reduced._replace(vec=reduced.vec + reduced.vec.sum() * 1e-16)
+
+    monkeypatch.setattr(Observables, "radar", leaking)
+    values, at_ms = messages(RADAR, 300)
+    whole = reducer(RADAR).reduce(values, at_ms).rows.tobytes()
+    assert in_parts(reducer(RADAR), values, at_ms, [100, 200])[0] != whole
 
 
 def test_a_batch_of_several_chunks() -> None:
@@ -71,7 +93,7 @@ def corrupt(kind: int, good: bytes, rng: np.random.Generator) -> bytes:
         lambda: orjson.dumps(fields | {"obTime": "2026-02-30T00:00:00Z"}),
         lambda: orjson.dumps(fields | {"obTime": "2093-01-01T00:00:00Z"}),
         lambda: orjson.dumps(fields | {"id": "not a uuid"}),
-        lambda: orjson.dumps(fields).replace(f'"{first}":'.encode(), f'"{first}":1e999,"z":'.encode()),
+        lambda: good.replace(f'"{first}":'.encode(), f'"{first}":1e999,"z":'.encode()),
         lambda: b'{"a":' * 12_000,
     ][int(rng.integers(16))]()  # fmt: skip
 
@@ -101,18 +123,20 @@ def test_corrupt_traffic_changes_no_good_row(kind: int) -> None:
 
 
 class Faulty(Trajectory):
-    """Raises when asked for one object."""
+    """Raises when asked for one object, or has no state of it."""
 
     bad = -1
-    error: Exception = ArithmeticError("no such root")
+    error: Exception | None = None
 
     def states(self, index: np.ndarray, t_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if (index == self.bad).any():
+        r, v = super().states(index, t_ns)
+        if self.error is not None and (index == self.bad).any():
             raise self.error
-        return super().states(index, t_ns)
+        r[index == self.bad] = np.nan
+        return r, v
 
 
-def faulty(kind: int, error: Exception, bad: int) -> Reducer:
+def faulty(kind: int, error: Exception | None, bad: int) -> Reducer:
     catalogue = mixed_catalogue()
     trajectory = Faulty(catalogue)
     trajectory.bad, trajectory.error = bad, error
@@ -131,6 +155,22 @@ def test_a_row_that_raises_takes_no_other(kind: int) -> None:
     assert {r.kind for r in batch.rejects} == {ErrorKind.PROCESSING_EXCEPTION}
     assert {r.message for r in batch.rejects} == {"ArithmeticError: no such root"}
     assert batch.rejects[0].sensor.startswith(KIND_NAMES[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_trajectory_is_a_processing_exception(kind: int) -> None:
+    values, at_ms = messages(kind, 300)
+    clean = reducer(kind).reduce(values, at_ms)
+    index = mixed_catalogue().index(clean.rows["sat"])
+    bad = int(index[7])
+    batch = faulty(kind, None, bad).reduce(values, at_ms)
+    assert batch.rows.tobytes() == clean.rows[index != bad].tobytes()
+    assert {(r.kind, r.message) for r in batch.rejects} == {
+        (
+            ErrorKind.PROCESSING_EXCEPTION,
+            "no trajectory: SGP4 gives no state of this object at obTime",
+        )
+    }
 
 
 def test_all_rows_raise() -> None:

@@ -65,7 +65,7 @@ def test_the_epoch_is_exactly_the_instant_asked_for() -> None:
 
 def test_states_without_such_elements_are_refused() -> None:
     with pytest.raises(SdaError, match=r"cannot engineer an encounter: .*choose another orbit"):
-        mean_elements(1, "X", T, np.array([7e6, 0.0, 0.0]), np.array([0.0, 3000.0, 4.0]))
+        mean_elements(1, "X", T, np.array([7e6, 0.0, 0.0]), np.array([0.0, 12_000.0, 400.0]))
 
 
 def test_osculating_elements_of_a_textbook_orbit() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from sda_pipeline.astro.catalogue import parse_catalogue
+from sda_pipeline.astro.catalogue import Catalogue, parse_catalogue
 from sda_pipeline.astro.encounter import schedule_pane
 from sda_pipeline.astro.reference import pane_of, rtn_axes
 from sda_pipeline.cli.sim.census import without_offsets
@@ -26,9 +27,14 @@ def engineered(truth: Truth) -> list[Encounter]:
     return [e for e in truth.encounters if e.origin == "engineered"]
 
 
+@cache
+def catalogue_of_the_world() -> Catalogue:
+    return parse_catalogue(world().elements, "tle")
+
+
 def distance(truth: Truth, e: Encounter, t_ns: int) -> float:
     """Of the two true objects at one time, written from SPEC 12's formula and nothing else."""
-    catalogue = parse_catalogue(world().elements, "tle")
+    catalogue = catalogue_of_the_world()
     at = []
     for sat in (e.sat1, e.sat2):
         r, v = catalogue.state_at(int(catalogue.index(np.array([sat]))[0]), t_ns)
@@ -38,13 +44,9 @@ def distance(truth: Truth, e: Encounter, t_ns: int) -> float:
 
 
 def test_it_is_a_function_of_its_arguments() -> None:
-    again = synthesize(
-        3, EPOCH_NS, 260, sensors=default_registry(), minutes=2.0, per_minute=40.0
-    )
+    again = synthesize(3, EPOCH_NS, 260, sensors=default_registry(), minutes=2.0, per_minute=40.0)
     assert again == world()
-    other = synthesize(
-        4, EPOCH_NS, 260, sensors=default_registry(), minutes=2.0, per_minute=40.0
-    )
+    other = synthesize(4, EPOCH_NS, 260, sensors=default_registry(), minutes=2.0, per_minute=40.0)
     assert other.elements != again.elements
 
 
@@ -61,7 +63,7 @@ def test_every_engineered_encounter_is_scheduled() -> None:
 
 
 def test_names_and_times_are_the_schedule_s() -> None:
-    catalogue = parse_catalogue(world().elements, "tle")
+    catalogue = catalogue_of_the_world()
     for e in engineered(world().truth)[::13]:
         found = schedule_pane(catalogue, pane_of(e.tca_cat_ns), Physics()).encounters
         (same,) = [s for s in found if (s.low, s.high) == (e.sat1, e.sat2)]
@@ -120,7 +122,7 @@ def test_on_the_catalogue_truth_and_elements_agree() -> None:
 
 def test_the_same_catalogue_seen_without_offsets() -> None:
     made = world()
-    seen = without_offsets(made.truth, parse_catalogue(made.elements, "tle"))
+    seen = without_offsets(made.truth, catalogue_of_the_world())
     assert seen.offsets == {}
     for before, after in zip(made.truth.encounters, seen.encounters, strict=True):
         assert after.alert_id == before.alert_id

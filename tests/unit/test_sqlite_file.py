@@ -175,14 +175,14 @@ def test_a_position_that_does_not_fit_its_tables_is_refused(kind: Any, path: Pat
 def test_a_flipped_byte_anywhere_is_found_or_harmless(
     kind: Any, path: Path, checked_whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every 61st byte: opening and reading either refuse, or give exactly what was written."""
+    """Every 331st byte: opening and reading either refuse, or give exactly what was written."""
     store_type, fill, read = kind
     if not checked_whole:
-        monkeypatch.setattr(sqlite_file, "QUICK_CHECK_BYTES_MAX", 0)
+        monkeypatch.setattr(sqlite_file, "CHECK_WHOLE_BYTES_MAX", 0)
     fill(path).close()
     good, rows = path.read_bytes(), list(read(path))
     found = 0
-    for flipped in range(100, len(good), 61 if checked_whole else 307):
+    for flipped in range(100, len(good), 331 if checked_whole else 1009):
         path.write_bytes(good[:flipped] + bytes([good[flipped] ^ 0x10]) + good[flipped + 1 :])
         for leftover in path.parent.glob("*-*"):
             leftover.unlink()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sda_pipeline.limits import TIME_END_NS
@@ -119,11 +119,13 @@ FORMED = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(FORMED | NEAR | st.text(max_size=31), max_size=12))
 def test_equals_the_slow_parser(texts: list[str]) -> None:
     assert fast(texts) == [slow(text) for text in texts]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4_607_279_999_999_999_999), min_size=1, max_size=8))
 def test_format_and_parse_are_inverse(nanoseconds: list[int]) -> None:
     texts = format_times(np.array(nanoseconds))

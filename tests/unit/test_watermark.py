@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_lateness_is_a_function_of_content_whatever_the_batch_cuts(
     clock = EventClock(MAX_LATENESS, ALLOWED)
     found: list[bool] = []
     edges = sorted({0, len(rows), *(c for c in cuts if c <= len(rows))})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         part = rows[start:end]
         partition = np.array([p for p, _ in part], dtype=np.int32)
         t = np.array([t for _, t in part], dtype=np.int64)

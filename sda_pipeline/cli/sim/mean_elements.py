@@ -119,6 +119,8 @@ def mean_elements(
     wanted = osculating(r_km, v_km_s)
     x = wanted.copy()
     for _ in range(_ITERATIONS_MAX):
+        if not (x[0] > 0.0 and math.hypot(x[1], x[2]) < 1.0):
+            break  # unbound
         elements = _to_elements(x, satno, name, epoch_ns, bstar)
         error, r, v = make_satrec(elements).sgp4_tsince(0.0)
         if error:

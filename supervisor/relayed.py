@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sda_pipeline.errors import ExitCode, SdaError
 
 
-class Relayed(SdaError):  # noqa: N818 - it is somebody else's error, passed on
+class Relayed(SdaError):
     """A finished ``cannot ...`` line with its exit code, and lines of detail below it."""
 
     def __init__(self, text: str, code: int, details: Sequence[str] = ()) -> None:

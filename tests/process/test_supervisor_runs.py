@@ -1,0 +1,219 @@
+"""How runs of the supervisor begin and end: lock, finite input, kills from outside, wrong use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.fake_pipeline import DELIVERED, ENVIRONMENT, FakePipeline
+from tests.process.waiting import wait_until
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[FakePipeline]:
+    fake = FakePipeline(tmp_path)
+    yield fake
+    fake.kill_all()
+
+
+def until(condition: object, fake: FakePipeline, within_s: float = 15) -> None:
+    wait_until(condition, fake.story, within_s)  # type: ignore[arg-type]
+
+
+def test_end_of_input_is_complete_and_refuses_another_start(pipeline: FakePipeline) -> None:
+    pipeline.start(DELIVERED, "--end-of-input")
+    code, out, _ = pipeline.end()
+    assert code == 0
+    assert "complete: all input is delivered" in out
+    assert (pipeline.state / "complete").exists()
+    pipeline.start(DELIVERED)
+    code, _, err = pipeline.end()
+    assert code == 3
+    assert err.startswith("cannot start: the run in ")
+    assert "is complete" in err
+
+
+def test_a_begun_finite_run_is_finished_by_any_start(pipeline: FakePipeline) -> None:
+    process = pipeline.start({}, "--end-of-input")
+    until(pipeline.running, pipeline)
+    os.killpg(process.pid, signal.SIGKILL)
+    pipeline.end()
+    pipeline.start(DELIVERED)
+    code, out, _ = pipeline.end()
+    assert code == 0
+    assert "finishing the run that was begun with --end-of-input" in out
+    assert (pipeline.state / "complete").exists()
+
+
+@pytest.mark.parametrize(
+    "undelivered",
+    ["set radar.log_end 1", "set radar.lag 1", f"set radar.lag {2**64 - 1}"],
+)
+def test_until_idle_waits_for_everything(undelivered: str, pipeline: FakePipeline) -> None:
+    script = json.loads(json.dumps(DELIVERED))
+    script["radar"]["*"] = ["ready", "set radar.lag 0", undelivered, "wait go", "set radar.lag 0",
+                            "set radar.log_end 0"]  # fmt: skip
+    process = pipeline.start(script, "--until-idle")
+    until(pipeline.running, pipeline)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)  # five looks at the board; it must not stop
+    (pipeline.root / "go").touch()
+    assert pipeline.end()[0] == 0
+    assert not (pipeline.state / "complete").exists()
+
+
+def test_for_a_time(pipeline: FakePipeline) -> None:
+    pipeline.start({}, "--for", "0.2")
+    assert pipeline.end()[0] == 0
+    assert len(pipeline.trace(what="left")) == 9
+
+
+def test_killed_supervisor_takes_its_tree_and_the_next_start_takes_the_lock(
+    pipeline: FakePipeline,
+) -> None:
+    process = pipeline.start()
+    until(pipeline.running, pipeline)
+    process.kill()
+    pipeline.end()
+    assert (pipeline.state / "control.sock").exists()  # stale
+    refused = pipeline.cli("status", check=False)
+    assert refused.returncode == 5
+    assert refused.stderr.startswith("cannot show the status: no supervisor answers in")
+    pipeline.start()
+    until(pipeline.running, pipeline)
+    until(lambda: len(pipeline.survivors()) == 9, pipeline)
+
+
+def test_a_second_supervisor_is_refused_at_once(pipeline: FakePipeline) -> None:
+    first = pipeline.start()
+    until(pipeline.running, pipeline)
+    second = FakePipeline(pipeline.root)
+    second.start()
+    code, _, err = second.end(5)
+    assert code == 4
+    assert f"is running (pid {first.pid}); stop it first" in err
+    assert pipeline.running()
+
+
+def test_a_lock_held_by_a_rest_of_a_tree_is_waited_for(pipeline: FakePipeline) -> None:
+    pipeline.state.mkdir(mode=0o700)
+    program = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(pipeline.state / "lock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        from supervisor.claim import holders
+
+        assert holders(pipeline.state / "lock") == [holder.pid]
+        process = pipeline.start()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        assert pipeline.trace() == []
+    until(pipeline.running, pipeline)
+
+
+def test_ctrl_c_while_waiting_for_the_lock_is_one_line(pipeline: FakePipeline) -> None:
+    first = pipeline.start()
+    until(pipeline.running, pipeline)
+    os.kill(first.pid, signal.SIGTERM)
+    assert pipeline.end()[0] == 0
+    assert pipeline.trace(operator="subscriber", what="left")
+
+
+def test_the_control_socket_speaks_only_its_verbs(pipeline: FakePipeline) -> None:
+    pipeline.start()
+    until(pipeline.running, pipeline)
+    for request in (b'{"verb": "rm"}\n', b"{}\n", b"not json\n", b"x" * 5000, b"[1]\n"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(str(pipeline.state / "control.sock"))
+            connection.sendall(request)
+            answer = connection.recv(4096)
+            assert answer == b"" or json.loads(answer)["ok"] is False
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    for each in silent:
+        each.connect(str(pipeline.state / "control.sock"))
+    silent[0].close()
+    until(pipeline.running, pipeline)  # silent clients are dropped, and others are served
+    for each in silent:
+        each.close()
+
+
+def test_logs_of_an_operator(pipeline: FakePipeline) -> None:
+    pipeline.start({"radar": {"*": ["print hello", "ready"]}})
+    until(pipeline.running, pipeline)
+    assert pipeline.cli("logs", "radar").stdout == "hello\n"
+    assert '"event":"running"' in pipeline.cli("logs", "supervisor").stdout
+    refused = pipeline.cli("logs", "radio", check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("cannot show the log of radio: there is none; there are radar")
+    assert pipeline.cli("logs", "isl", check=False).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["frobnicate"], 2, "cannot run 'sda-supervisor': no such command"),
+        (["start", "--for", "soon"], 2, "cannot run 'sda-supervisor start': invalid value"),
+        (["start", "nowhere.yaml"], 3, "cannot read the topology file nowhere.yaml: No such"),
+        (["start"], 3, "cannot start: the catalogue file"),
+        (["status"], 5, "cannot show the status: no pipeline runs in"),
+        (["stop"], 5, "cannot stop the pipeline: no pipeline runs in"),
+        (["drain"], 5, "cannot drain the pipeline: no pipeline runs in"),
+        (["restart", "radar"], 5, "cannot restart radar: no pipeline runs in"),
+        (["restart"], 2, "cannot run 'sda-supervisor restart': missing argument"),
+        (["alerts"], 3, "cannot read the pipeline in"),
+        (["status", "--state", "elsewhere"], 5, "cannot show the status: no pipeline runs in"),
+        (["validate", "topology.yaml"], 3, "cannot load catalogue and sensors:"),
+    ],
+)
+def test_wrong_use_is_one_line_and_its_exit_code(
+    arguments: list[str], code: int, line: str, tmp_path: Path
+) -> None:
+    FakePipeline(tmp_path)
+    (tmp_path / "catalogue.tle").unlink()
+    program = "import sys; from supervisor.cli import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_directory_with_other_things_in_it_is_refused_untouched(pipeline: FakePipeline) -> None:
+    pipeline.state.mkdir()
+    pipeline.state.chmod(0o755)
+    (pipeline.state / "thesis.tex").write_text("")
+    pipeline.start()
+    code, _, err = pipeline.end()
+    assert code == 3
+    assert "it holds other files (thesis.tex); name a directory of its own" in err
+    assert pipeline.state.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away")
+def test_a_directory_of_another_user_is_refused(pipeline: FakePipeline) -> None:
+    pipeline.state.mkdir(mode=0o700)
+    os.chown(pipeline.state, 12345, -1)
+    pipeline.start()
+    code, _, err = pipeline.end()
+    assert code == 3
+    assert "it belongs to user 12345" in err
