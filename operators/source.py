@@ -5,16 +5,14 @@ The log is the truth it owns.
 
 from __future__ import annotations
 
-import numpy as np
-
-from operators.core.batch import Built, Source, build_frame, rejects_of, settle
+from operators.core.batch import EMPTY, Built, Source, build_frame, join, rejects_of, settle
 from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.reject_cursor import RejectCursor
-from operators.source_open import open_source
+from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
-from sda_pipeline.broker.port import Batch, Consumer, OffsetOutOfRange
+from sda_pipeline.broker.port import Batch, OffsetOutOfRange
 from sda_pipeline.limits import (
     BATCH_MESSAGES_MAX,
     BATCH_RAW_BYTES_MAX,
@@ -22,7 +20,6 @@ from sda_pipeline.limits import (
     SECOND_NS,
     TIME_END_NS,
 )
-from sda_pipeline.log.source_log import SourceLog
 from sda_pipeline.records.frames import (
     KIND_END,
     KIND_IDLE,
@@ -41,22 +38,19 @@ from sda_pipeline.vocabulary import Step
 BLOCKED_WAIT_S = 0.5
 IDLE_POLL_S = 0.25
 UPKEEP_EVERY_NS = 30 * SECOND_NS  # look for new partitions, delete what nobody needs
-EMPTY = Batch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), [], [], [])
 
 
 class SourceLoop:
     """One incarnation of one source."""
 
-    def __init__(
-        self, worker: Worker, log: SourceLog, consumer: Consumer, reducer: Reducer, source: Source
-    ) -> None:
-        self.worker, self.log, self.consumer, self.reducer = worker, log, consumer, reducer
-        self.source = source
+    def __init__(self, worker: Worker, opened: Opened, reducer: Reducer, source: Source) -> None:
+        self.worker, self.reducer, self.source = worker, reducer, source
+        self.log, self.consumer = opened.log, opened.consumer
         name, settings = worker.name, worker.topology.event_time
         self.ring = worker.output_to("normalize")
         self.words = {w: f"{name}.{w}" for w in ("log_end", "lag", "log_id", "watermark", "ended")}
         kind = worker.kind.removesuffix("-source")
-        last = log.last()
+        last = self.log.last()
         self.ended = last is not None and last.header.kind == KIND_END
         self.counts = Counts()
         self.offsets = Offsets(())
@@ -66,8 +60,9 @@ class SourceLoop:
         )
         idle_s = None if worker.launch.flags.end_of_input else settings.idle_after_s
         self.idle = IdleTracker(None if idle_s is None else round(idle_s * SECOND_NS))
-        dlq_done = worker.board.get(f"{name}.dlq_done")
-        self.rejects = RejectCursor(source.index, log, worker.output_to("dlq-sink"), dlq_done)
+        self.rejects = RejectCursor(
+            source.index, self.log, worker.output_to("dlq-sink"), opened.dlq_done
+        )
         self.disk = DiskReserve(worker.topology.state, worker.topology.disk_reserve_bytes)
         self.swept_at = worker.clock.monotonic_ns()
 
@@ -254,24 +249,6 @@ class SourceLoop:
             self.worker.event("segments_deleted", segments=deleted, first=self.log.first)
 
 
-def join(first: Batch, second: Batch) -> Batch:
-    """Two batches as one, in order."""
-    if not second.values:
-        return first
-    headers = [
-        *(first.headers or [()] * len(first.values)),
-        *(second.headers or [()] * len(second.values)),
-    ]
-    return Batch(
-        np.concatenate((first.partitions, second.partitions)),
-        np.concatenate((first.offsets, second.offsets)),
-        np.concatenate((first.timestamps_ms, second.timestamps_ms)),
-        [*first.keys, *second.keys],
-        [*first.values, *second.values],
-        headers if first.headers or second.headers else [],
-    )
-
-
 def run(worker: Worker) -> None:
     """Open the log, tell where it stands, re-publish what is not applied, then consume until told
     to stop.
@@ -280,15 +257,15 @@ def run(worker: Worker) -> None:
     inputs = load_inputs(worker.topology)
     kind = KIND_CODES[worker.kind.removesuffix("-source")]
     topology = worker.topology
-    log, parts, counts, consumer = open_source(worker)
+    opened = open_source(worker)
     reducer = Reducer(
         kind, inputs.catalogue, Trajectory(inputs.catalogue), inputs.sensors, topology.physics
     )
     never_shed = worker.launch.flags.finite or topology.event_time.idle_after_s is None
     index = topology.sources.index(worker.name)
-    source = Source(index, log.log_id, inputs.hash, never_shed)
-    loop = SourceLoop(worker, log, consumer, reducer, source)
-    loop.resume(parts, counts)
+    source = Source(index, opened.log.log_id, inputs.hash, never_shed)
+    loop = SourceLoop(worker, opened, reducer, source)
+    loop.resume(opened.parts, opened.counts)
     loop.publish_words()
     worker.ready()
     loop.republish(worker.board.get(f"{worker.name}.applied"))
@@ -305,5 +282,5 @@ def run(worker: Worker) -> None:
             loop.send_rejects()
             worker.beat(Step.WAIT)
         loop.upkeep()
-    log.close()
-    consumer.close()
+    opened.log.close()
+    opened.consumer.close()

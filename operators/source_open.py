@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +17,15 @@ from sda_pipeline.records.frames import Counts, Part, parse_payload
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.store import CorrelatorStore
 
-Opened = tuple[SourceLog, tuple[Part, ...], Counts, Consumer]
+
+class Opened(NamedTuple):
+    """A source's log, where it stands in each partition, its counts, and its door to the broker."""
+
+    log: SourceLog
+    parts: tuple[Part, ...]
+    counts: Counts
+    consumer: Consumer
+    dlq_done: int  # rejects of this log up to here are in the DLQ
 
 
 def open_source(worker: Worker) -> Opened:
@@ -31,6 +40,7 @@ def open_source(worker: Worker) -> Opened:
     new = LogStart(int.from_bytes(os.urandom(8), "little"), applied + 1)
     if applied and not SourceLog.exists(directory):
         worker.event("log_missing", applied=applied)
+    created = not SourceLog.exists(directory)
     log = SourceLog.open(directory, index, new)
     if log.truncated_bytes:
         worker.event("log_tail_truncated", bytes=log.truncated_bytes, end=log.end)
@@ -38,14 +48,16 @@ def open_source(worker: Worker) -> Opened:
         worker.event("log_does_not_fit", first=log.first, end=log.end, applied=applied)
         log.close()
         worker.event("log_set_aside", path=str(set_aside(directory)))
-        log = SourceLog.open(directory, index, new)
+        log, created = SourceLog.open(directory, index, new), True
     parts, counts = _last_known(worker, log)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"
     consumer = open_consumer(
         topology.broker, spec.topic, topology.pipeline, topology.broker_partitions
     )
-    return log, parts, counts, consumer
+    # What the board says of an earlier log does not speak of a new one.
+    dlq_done = log.first - 1 if created else worker.board.get(f"{name}.dlq_done")
+    return Opened(log, parts, counts, consumer, dlq_done)
 
 
 def _last_known(worker: Worker, log: SourceLog) -> tuple[tuple[Part, ...], Counts]:

@@ -18,6 +18,9 @@ from sda_pipeline.records.rows import ROW, Rows
 HEADER_ROOT, HEADER_ATTEMPTS = "dlq-id", "dlq-attempts"
 
 
+EMPTY = Batch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), [], [], [])
+
+
 class Built(NamedTuple):
     """A frame ready for the log and the ring."""
 
@@ -114,3 +117,21 @@ def build_frame(
         frame_flags=FLAG_NEVER_SHED if source.never_shed else 0,
     )
     return Built(header, payload)
+
+
+def join(first: Batch, second: Batch) -> Batch:
+    """Two batches as one, in order."""
+    if not second.values:
+        return first
+    headers = [
+        *(first.headers or [()] * len(first.values)),
+        *(second.headers or [()] * len(second.values)),
+    ]
+    return Batch(
+        np.concatenate((first.partitions, second.partitions)),
+        np.concatenate((first.offsets, second.offsets)),
+        np.concatenate((first.timestamps_ms, second.timestamps_ms)),
+        [*first.keys, *second.keys],
+        [*first.values, *second.values],
+        headers if first.headers or second.headers else [],
+    )

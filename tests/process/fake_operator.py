@@ -2,7 +2,8 @@
 
 Arguments: name, script file, trace file, launch JSON. The script says what each incarnation does:
 ``{"correlator": {"1": ["ready", "exit 9"], "*": ["ready"]}}``; after its last command it waits for
-SIGTERM and leaves with 0. Every birth, readiness and death is a line of the trace.
+SIGTERM and leaves with 0. Every birth, readiness and death is a line of the trace. It imports
+little, for a test starts many of them.
 """
 
 from __future__ import annotations
@@ -13,31 +14,29 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from sda_pipeline.clock import SystemClock
 from sda_pipeline.ring.board import Board, board_words
-from sda_pipeline.ring.endpoints import Producer
-from sda_pipeline.ring.memory import RingFds
-from sda_pipeline.runtime.launch import Launch
-from sda_pipeline.topology import from_resolved_json
-from sda_pipeline.vocabulary import Step
 
-CLOCK = SystemClock()
+START, WAIT, COMMIT = 0, 2, 5  # of vocabulary.Step
 
 
 class FakeOperator:
     """One incarnation."""
 
-    def __init__(self, script: Path, trace: Path, launch: Launch) -> None:
-        self.launch, self.name, self.trace = launch, launch.operator, trace
+    def __init__(self, script: Path, trace: Path, launch: dict[str, Any]) -> None:
+        self.launch, self.name, self.trace = launch, launch["operator"], trace
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != launch.parent:
+        if os.getppid() != launch["parent"]:
             sys.exit(1)
         lives = json.loads(script.read_text()).get(self.name, {})
-        self.commands = lives.get(str(launch.incarnation), lives.get("*", ["ready"]))
-        topology = from_resolved_json(Path(launch.topology).read_bytes())
-        self.board = Board.attach(launch.board, board_words(topology.sources, topology.names))
+        self.commands = lives.get(str(launch["incarnation"]), lives.get("*", ["ready"]))
+        operators = json.loads(Path(launch["topology"]).read_text())["operators"]
+        names = [operator["name"] for operator in operators]
+        sources = [o["name"] for o in operators if o["kind"].endswith("-source")]
+        self.board = Board.attach(launch["board"], board_words(sources, names))
         self.overlap = self._locked()
 
     def _locked(self) -> bool:
@@ -51,29 +50,26 @@ class FakeOperator:
 
     def tell(self, what: str, **fields: object) -> None:
         """One line of the trace, whole by O_APPEND."""
-        line = {"operator": self.name, "life": self.launch.incarnation, "what": what, **fields}
+        line = {"operator": self.name, "life": self.launch["incarnation"], "what": what, **fields}
         fd = os.open(self.trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(fd, json.dumps(line).encode() + b"\n")
         os.close(fd)
 
-    def beat(self, step: Step) -> None:
-        self.board.set(f"{self.name}.heartbeat", CLOCK.monotonic_ns())
-        self.board.set(f"{self.name}.step", int(step))
+    def beat(self, step: int) -> None:
+        self.board.set(f"{self.name}.heartbeat", time.monotonic_ns())
+        self.board.set(f"{self.name}.step", step)
 
     def run(self) -> None:
         """Obey the script, then wait for SIGTERM."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        fds = {
-            edge: ring[0] for edge, ring in {**self.launch.inputs, **self.launch.outputs}.items()
-        }
-        rings = {edge: os.fstat(fd).st_ino for edge, fd in fds.items()}
-        self.tell("born", overlap=self.overlap, rings=rings, pid=os.getpid())
-        self.beat(Step.START)
+        blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+        edges = {**self.launch["inputs"], **self.launch["outputs"]}
+        rings = {edge: os.fstat(fds[0]).st_ino for edge, fds in edges.items()}
+        self.tell("born", overlap=self.overlap, rings=rings, blocked=blocked)
+        self.beat(START)
         for command in self.commands:
             getattr(self, f"do_{command.split()[0]}")(*command.split(" ", 1)[1:])
         while signal.sigtimedwait({signal.SIGTERM}, 0.1) is None:
-            self.beat(Step.WAIT)
+            self.beat(WAIT)
         self.leave(0)
 
     def leave(self, code: int) -> None:
@@ -84,8 +80,8 @@ class FakeOperator:
 
     def do_ready(self) -> None:
         self.tell("ready")
-        os.write(self.launch.ready, b"R")
-        os.close(self.launch.ready)
+        os.write(self.launch["ready"], b"R")
+        os.close(self.launch["ready"])
 
     def do_exit(self, code: str) -> None:
         self.leave(int(code))
@@ -104,16 +100,16 @@ class FakeOperator:
 
     def do_hang(self) -> None:
         """Stop beating for ever, in the middle of a step, deaf to SIGTERM."""
-        self.beat(Step.COMMIT)
+        self.beat(COMMIT)
         while True:
             signal.pause()
 
     def do_slow(self, seconds: str) -> None:
         """Take so long to finish once asked to."""
         while signal.sigtimedwait({signal.SIGTERM}, 0.1) is None:
-            self.beat(Step.WAIT)
+            self.beat(WAIT)
         self.tell("draining")
-        CLOCK.sleep(float(seconds))
+        time.sleep(float(seconds))
         self.leave(0)
 
     def do_set(self, text: str) -> None:
@@ -123,7 +119,10 @@ class FakeOperator:
 
     def do_publish(self, edge: str) -> None:
         """Leave one frame on the ring of an edge that nobody reads."""
-        assert Producer(RingFds(*self.launch.outputs[edge])).try_publish(b"head", [b"body"], 0)
+        from sda_pipeline.ring.endpoints import Producer
+        from sda_pipeline.ring.memory import RingFds
+
+        assert Producer(RingFds(*self.launch["outputs"][edge])).try_publish(b"head", [b"body"], 0)
 
     def do_words(self, words: str) -> None:
         """Tell the values of board words."""
@@ -132,10 +131,10 @@ class FakeOperator:
     def do_wait(self, path: str) -> None:
         """Wait until a file is there."""
         while not self.trace.with_name(path).exists():
-            self.beat(Step.WAIT)
-            CLOCK.sleep(0.01)
+            self.beat(WAIT)
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":
     _, _, script_path, trace_path, launch_text = sys.argv
-    FakeOperator(Path(script_path), Path(trace_path), Launch.from_json(launch_text)).run()
+    FakeOperator(Path(script_path), Path(trace_path), json.loads(launch_text)).run()

@@ -20,7 +20,6 @@ from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import SdaError
 from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.topology import load_topology
-from supervisor import process
 from supervisor.control import ask
 from supervisor.members import Action, Send
 from supervisor.runner import Options, Runner
@@ -178,12 +177,18 @@ def main(arguments: list[str]) -> int:
         sys.modules["supervisor.session"].Runner = EarlySuccessor  # type: ignore[attr-defined]
     if "--kept-rings" in options:
         sys.modules["supervisor.runner"].Tree = KeptRings  # type: ignore[attr-defined]
-    if "--reachable-by-terminal" in options:
-        process._SUPERVISOR_ONLY = ()  # type: ignore[assignment]
 
     def command(name: str) -> list[str]:
         program = str(HERE / "fake_operator.py")
-        return [sys.executable, "-P", program, name, str(root / "script"), str(root / "trace")]
+        return [
+            sys.executable,
+            "-P",
+            "-S",
+            program,
+            name,
+            str(root / "script"),
+            str(root / "trace"),
+        ]
 
     try:
         topology = load_topology(root / "topology.yaml")

@@ -47,9 +47,7 @@ def test_start_and_drain_leave_nothing_behind(pipeline: FakePipeline) -> None:
 
     done = json.loads(pipeline.cli("status", "--json").stdout)
     assert done["supervisor"] | {"pid": process.pid, "state": "running"} == done["supervisor"]
-    assert {o["name"]: o["state"] for o in done["operators"]}[
-        "isl" if False else "radar"
-    ] == "running"
+    assert {o["state"] for o in done["operators"]} == {"running"}
 
     os.kill(process.pid, signal.SIGINT)
     code, out, err = pipeline.end()
@@ -59,7 +57,8 @@ def test_start_and_drain_leave_nothing_behind(pipeline: FakePipeline) -> None:
     assert pipeline.survivors() == []
     assert not (pipeline.state / "control.sock").exists()
     births = [line["operator"] for line in pipeline.trace(what="born")]
-    assert set(births[-2:]) == {"radar", "optical"}
+    before = births[: min(births.index("radar"), births.index("optical"))]
+    assert {"subscriber", "alert-sink", "dlq-sink", "correlator"} <= set(before)
     ends = [line["operator"] for line in pipeline.trace(what="left")]
     assert set(ends[:2]) == {"radar", "optical"}
     assert ends[-1] == "subscriber"
@@ -124,8 +123,7 @@ def test_a_spent_budget_stops_the_tree_and_says_why(pipeline: FakePipeline) -> N
     assert pipeline.survivors() == []
 
 
-@pytest.mark.parametrize("code", [3, 7, 8])
-def test_a_refusal_is_the_supervisors_own(code: int, pipeline: FakePipeline) -> None:
+def test_a_refusal_is_the_supervisors_own(pipeline: FakePipeline) -> None:
     pipeline.start(
         {"alert-sink": {"*": [f"refuse {code} cannot open x: it is damaged; restore it"]}}
     )
@@ -231,9 +229,11 @@ def test_a_second_ctrl_c_kills_and_stop_now_does_too(pipeline: FakePipeline) -> 
 
 
 def test_ctrl_c_of_a_terminal_is_the_supervisors_alone(pipeline: FakePipeline) -> None:
-    process = pipeline.start({"correlator": {"*": ["wait go", "ready"]}})
-    until(lambda: lives(pipeline, "correlator") == 1, pipeline)
+    process = pipeline.start()
+    until(pipeline.running, pipeline)
+    blocked = [line["blocked"] for line in pipeline.trace(what="born")]
+    # Blocked from birth: an interpreter that is still starting would die of it.
+    assert blocked == [[signal.SIGHUP, signal.SIGINT]] * 9
     os.killpg(process.pid, signal.SIGINT)  # a terminal signals the whole group
     assert pipeline.end()[0] == 0
-    left = {line["operator"] for line in pipeline.trace(what="left")}
-    assert {"subscriber", "dlq-sink", "alert-sink"} <= left, "drained, not interrupted"
+    assert len(pipeline.trace(what="left")) == 9, "drained, not interrupted"

@@ -50,7 +50,15 @@ class Sorted(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """One object at the catalogue's TCA."""
+    """One object at the catalogue's TCA: its deviation from SGP4 and the covariance of that."""
+
+    dr: Vec
+    dv: Vec
+    cov: np.ndarray  # (6, 6)
+
+
+class Moved(NamedTuple):
+    """One object at the alert's TCA."""
 
     r: Vec
     v: Vec
@@ -144,8 +152,12 @@ def fuse(
             total, eta = total + info, eta + vec
     cov = np.linalg.inv(total)
     delta = np.linalg.solve(total, eta)
-    dr, dv = (float(x) for x in delta[:3]), (float(x) for x in delta[3:])
-    return Fused(add(r, tuple(dr)), add(v, tuple(dv)), cov)  # type: ignore[arg-type]
+    return Fused(_vec(delta[:3]), _vec(delta[3:]), cov)
+
+
+def _vec(array: np.ndarray) -> Vec:
+    x, y, z = array.tolist()
+    return (x, y, z)
 
 
 def latest_pane(stored: Store, e: Encounter) -> int | None:
@@ -172,13 +184,14 @@ def evaluate(
         prior = physics.leo if leo else physics.deep
         objects.append(fuse(stored, sat, i, e, state, prior))
     one, two = objects
-    dr, dv = sub(two.r, one.r), sub(two.v, one.v)
+    dr = add(sub(e.r2, e.r1), sub(two.dr, one.dr))
+    dv = add(sub(e.v2, e.v1), sub(two.dv, one.dv))
     t_star = -dot(dr, dv) / dot(dv, dv)
     at = add(dr, scaled(t_star, dv))
     tca_ns = e.tca_ns + round(t_star * SECOND)
     moved = [
-        propagated(fused, state, t_star, sgp4_state(catalogue, index, tca_ns))
-        for fused, (_, index, state) in zip(objects, sides(e), strict=True)
+        propagated(fused, t_star, sgp4_state(catalogue, index, tca_ns))
+        for fused, (_, index, _) in zip(objects, sides(e), strict=True)
     ]
     joint = moved[0].cov[:3, :3] + moved[1].cov[:3, :3]
     pictured = plane(at, dv, joint, physics.hbr_m)
@@ -219,15 +232,12 @@ def sides(e: Encounter) -> list[tuple[int, int, tuple[Vec, Vec]]]:
     return [(e.low, e.low_index, (e.r1, e.v1)), (e.high, e.high_index, (e.r2, e.v2))]
 
 
-def propagated(
-    fused: Fused, base: tuple[Vec, Vec], seconds: float, there: tuple[Vec, Vec]
-) -> Fused:
+def propagated(fused: Fused, seconds: float, there: tuple[Vec, Vec]) -> Moved:
     """The state ``seconds`` on: SGP4 ``there`` plus the deviation carried by Phi; covariance."""
-    delta_r, delta_v = sub(fused.r, base[0]), sub(fused.v, base[1])
     phi = np.eye(6)
     phi[:3, 3:] = seconds * np.eye(3)
-    r = add(there[0], add(delta_r, scaled(seconds, delta_v)))
-    return Fused(r, add(there[1], delta_v), phi @ fused.cov @ phi.T)
+    r = add(there[0], add(fused.dr, scaled(seconds, fused.dv)))
+    return Moved(r, add(there[1], fused.dv), phi @ fused.cov @ phi.T)
 
 
 def window_rows(stored: Store, sat: int, last: int) -> list[Row]:
@@ -237,7 +247,7 @@ def window_rows(stored: Store, sat: int, last: int) -> list[Row]:
     return rows
 
 
-def state_record(fused: Fused) -> dict[str, Any]:
+def state_record(fused: Moved) -> dict[str, Any]:
     """Position, velocity, and the covariance in the object's own RTN, 21 terms."""
     axes = np.zeros((6, 6))
     axes[:3, :3] = axes[3:, 3:] = np.array(rtn(fused.r, fused.v))
