@@ -22,7 +22,7 @@ def run(worker: Worker) -> None:
     kept = manifests(directory)
     publish_words(worker, kept)
     worker.ready()
-    seen = kept[0].positions if kept else {}
+    seen = kept[0].positions if kept else dict.fromkeys(topology.sources, 0)
     every_ns = round(topology.snapshot_every_s * SECOND_NS)
     due = worker.clock.monotonic_ns() + every_ns
     while not worker.stopping:

@@ -52,6 +52,7 @@ def cli() -> None:
     """Run and watch a conjunction-alert pipeline.
 
     \b
+    sda-supervisor demo             try it out: synthetic traffic, alerts in a live table
     sda-supervisor start            run ./topology.yaml here; Ctrl-C drains it
     sda-supervisor status           what every operator does       (another terminal)
     sda-supervisor alerts --follow  alerts as they arrive
@@ -89,6 +90,39 @@ def start(
     """
     flags = RunFlags(end_of_input, until_idle, accept_catalogue)
     run_session(load_topology(topology), Options(flags, for_s), SystemClock(), _say)
+
+
+@cli.command()
+@click.argument("topology", type=click.Path(path_type=Path), default=Path("topology.yaml"))
+@click.option(
+    "--rate",
+    type=click.FloatRange(1, 100_000),
+    default=2000.0,
+    show_default=True,
+    help="Observations per second, all sensors together.",
+)
+@click.option("--for", "for_s", type=Duration(), help="Drain after so long, e.g. 60s.")
+@click.option("--plain", is_flag=True, help="Lines instead of a table, as when piped.")
+def demo(topology: Path, rate: float, for_s: float | None, plain: bool) -> None:
+    """Run a pipeline on synthetic traffic and watch its alerts arrive.
+
+    TOPOLOGY is a topology file (default: topology.yaml). This is 'sda-sim catalogue' where there is
+    no catalogue yet or its encounters are over, 'sda-supervisor start', 'sda-sim run', and a look
+    at what the subscriber commits, in one command. Ctrl-C drains all of it and sums up; run again,
+    it goes on with the same state. A catalogue that is not the simulator's is never overwritten.
+
+    On a terminal the alerts are a live table, newest change first; elsewhere one line per effect
+    on stdout, progress on stderr. NO_COLOR is respected. In another terminal you can meanwhile
+
+    \b
+      sda-supervisor status             see every process
+      sda-supervisor restart radar --kill
+                                        kill one and see that no alert is lost or repeated
+      sda-supervisor audit              prove that every observation is accounted for
+    """
+    from supervisor.demo import DemoOptions, run_demo
+
+    run_demo(topology, DemoOptions(rate, for_s, plain), SystemClock())
 
 
 @cli.command()
@@ -181,8 +215,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return ExitCode.USAGE
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away
+    except (BrokenPipeError, SystemExit):  # click exits when the reader of stdout goes away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - never a traceback
         return _report(_as_sda_error(error))

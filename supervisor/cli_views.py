@@ -41,9 +41,7 @@ def alerts(state: Path | None, as_json: bool, final: bool, follow: bool) -> None
     elif as_json:
         _print_json(read_alerts(path, final_only=final))
     else:
-        click.echo(
-            "\n".join(table(_ALERT_HEAD, [*map(_alert, read_alerts(path, final_only=final))]))
-        )
+        _print_table(_ALERT_HEAD, [*map(_alert, read_alerts(path, final_only=final))])
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """The control socket ``<state>/control.sock``: fixed verbs, one JSON line each way. No decisions.
 
 0600 in a 0700 directory, and the peer's credentials are checked as well: only the owner and root
-speak to a pipeline. Nothing here waits: a client that is slow or silent is dropped.
+speak to a pipeline. Nothing here waits: a silent client is dropped, the oldest when there are many.
 """
 
 from __future__ import annotations
@@ -66,16 +66,14 @@ class ControlServer:
 
     def _accept(self) -> None:
         now = self._clock.monotonic_ns()
-        for client in list(self._clients.values()):
-            if now - client.since > CLIENT_WITHIN_NS:
+        for client in list(self._clients.values()):  # oldest first
+            if now - client.since > CLIENT_WITHIN_NS or len(self._clients) >= CLIENTS_MAX:
                 self._drop(client)
         with contextlib.suppress(BlockingIOError, ConnectionError):
             connection, _ = self._listener.accept()
             connection.settimeout(0)
             if peer_of(connection)[1] not in (os.geteuid(), 0):
                 self.refused += 1
-                connection.close()
-            elif len(self._clients) >= CLIENTS_MAX:
                 connection.close()
             else:
                 client = _Client(connection, now)

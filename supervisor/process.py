@@ -1,4 +1,6 @@
-"""The one door to subprocess: spawn an operator, signal it, learn of its death. No decisions.
+"""The one door to subprocess: spawn an operator or a tool, signal it, learn of its death.
+
+No decisions.
 
 A child inherits exactly the descriptors of its launch and the lock; it is watched by pidfd, so no
 signal ever reaches a stranger with a reused pid. Children die with the thread that made them
@@ -91,6 +93,63 @@ def spawn(command: Command, launch: Launch, inherited: Sequence[int], log: Path)
     finally:
         os.close(ready_write)
     return Child(launch.operator, launch.incarnation, process, pidfd, ready_read, offset)
+
+
+@dataclass
+class Tool:
+    """One of the project's own commands as a child; what it prints is in ``log``."""
+
+    command: str
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    log: Path
+    log_offset: int  # where its own lines begin
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send(self, signum: signal.Signals) -> None:
+        """Signal it; no error when it is dead already."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signum)
+
+    def exit_code(self) -> int | None:
+        """The exit code, or minus the signal; None while it lives."""
+        return self.process.poll()
+
+    def dead(self) -> bool:
+        """Whether it has ended."""
+        return self.exit_code() is not None
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self.process.wait()
+
+    def reap(self) -> None:
+        """Wait for its end and let go of it."""
+        self.wait()
+        os.close(self.pidfd)
+
+
+def spawn_tool(argv: Sequence[str], log: Path) -> Tool:
+    """Start a command of ``leash.MODULES``; OSError when the system cannot.
+
+    It gets a session of its own, so that Ctrl-C reaches it only through its parent, and dies with
+    its parent, also when that one is killed.
+    """
+    assert threading.current_thread() is threading.main_thread(), "children die with this thread"
+    leash = [sys.executable, "-P", "-m", "supervisor.leash", str(os.getpid())]
+    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        offset = os.fstat(out).st_size
+        process = subprocess.Popen(
+            [*leash, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(),
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(out)
+    return Tool(argv[0], process, _open_pidfd(process), log, offset)
 
 
 def _open_pidfd(process: subprocess.Popen[bytes]) -> int:

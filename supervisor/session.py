@@ -31,7 +31,7 @@ def run_session(
     claim.prepare(state)
     lock = claim.take_lock(state, clock, lambda: answering_pid(state))
     try:
-        _check_state(topology)
+        _check_state(topology, say)
         options = _finish_what_began(state, options, say)
         try:
             claim.write_durably(state / RESOLVED, to_resolved_json(topology))
@@ -74,7 +74,7 @@ def _unreadable(path: Path) -> str:
     return "" if os.access(path, os.R_OK) else "is not readable"
 
 
-def _check_state(topology: Topology) -> None:
+def _check_state(topology: Topology, say: Say) -> None:
     """The state may be gone on with, and by this topology."""
     state = topology.state
     if (state / claim.COMPLETE).exists():
@@ -83,11 +83,17 @@ def _check_state(topology: Topology) -> None:
             [f"the run in {state} is complete: all its input was delivered"],
             "use another state directory, or remove this one",
         )
-    if (state / RESOLVED).exists():
+    if not (state / RESOLVED).exists():
+        return
+    try:
         moved = sources_moved(resolved_topology(state), topology)
-        if moved:
-            hint = "put new sources after the old ones, or use another state directory"
-            raise InvalidConfiguration("start", [moved], hint)
+    except InvalidConfiguration as error:
+        # It is written anew at every start, so damage to it is repaired, and told.
+        say(f"{RESOLVED} is damaged and written anew; its sources are not compared ({error.why})")
+        return
+    if moved:
+        hint = "put new sources after the old ones, or use another state directory"
+        raise InvalidConfiguration("start", [moved], hint)
 
 
 def _finish_what_began(state: Path, options: Options, say: Say) -> Options:

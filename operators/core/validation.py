@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtri
 
 from operators.core.pivots import DIAGONAL, smallest_pivot
 from sda_pipeline.astro.catalogue import Catalogue
@@ -48,7 +47,14 @@ COSINE_MIN = 0.5
 GATE_PROBABILITY = (
     1e-6  # an honest row fails the gate so often; at 1e-3 a 4-sigma object loses 22 %
 )
-GATES: F8 = np.array([np.nan, *chdtri(np.arange(1, 7), GATE_PROBABILITY)])  # by degrees of freedom
+# Chi-square quantiles at 1 - GATE_PROBABILITY for 0 to 6 degrees of freedom; written out because
+# importing scipy.special would cost every source a fifth of a second at each start.
+GATES: F8 = np.array(
+    [
+        np.nan, 23.928126976934827, 27.631021115928547, 30.664849706213598, 33.37684158171984,
+        35.888186879672865, 38.25833637720969,
+    ]
+)  # fmt: skip
 MS_MAX = 9_000_000_000_000  # beyond, milliseconds do not fit into nanoseconds
 
 

@@ -155,6 +155,25 @@ def read_actions(path: Path, after: int = 0) -> Iterator[Action]:
     yield from map(_action, rows)
 
 
+def read_news(path: Path, after: int = 0) -> list[tuple[Action, bytes]]:
+    """The ledger after its first ``after`` rows, each with the newest record stored of its alert.
+
+    One snapshot; ``b""`` for an alert the seen-set has forgotten. Otherwise as ``read_actions``.
+    """
+    with reading(path, _SCHEMA, FORMAT_VERSION, _HINT) as db:
+        if db is None:
+            return []
+        sql = f"SELECT {_LEDGER}, crc FROM ledger WHERE id > ? ORDER BY id"  # noqa: S608
+        actions = [_action(row) for row in db.execute(sql, (after,))]
+        sql = f"SELECT {_SEEN}, crc FROM seen WHERE alert_id = ?"  # noqa: S608
+        bodies = dict[str, bytes]()
+        for alert_id in {action.alert_id for action in actions}:
+            for row in db.execute(sql, (alert_id,)):
+                _stored(row)
+                bodies[alert_id] = row[6]
+    return [(action, bodies.get(action.alert_id, b"")) for action in actions]
+
+
 def _action(row: tuple[Any, ...]) -> Action:
     *values, crc = row
     alert_id, sequence, effect, level, final, position, at_ns, ingest_ns = values

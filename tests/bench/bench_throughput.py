@@ -1,11 +1,13 @@
-"""End to end as fast as it goes: a broker filled beforehand, all durability on, to the last alert."""
+"""End to end as fast as it goes: a pre-filled broker, all durability on, to the last alert."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sda_pipeline.clock import Clock
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.log.source_log import read_log
+from sda_pipeline.records.frames import parse_payload
 from sda_pipeline.topology import Topology, load_topology
 from tests.bench.bench_figures import OBSERVATIONS_PER_S, Figure, rate
 from tests.bench.bench_inputs import EPOCH, Say, fill, make_catalogue
@@ -29,7 +31,7 @@ def measure_throughput(
     meter = Meter()
     with tree_of(site) as tree:
         tree.start("--end-of-input")
-        watch = _Watch(meter, filled, tree.clock.monotonic_ns(), say)
+        watch = _Watch(meter, filled, tree.clock, say)
         tree.wait(watch.look, "the end of the input")
         ended = tree.clock.wall_ns()
         tree.finish()
@@ -53,6 +55,7 @@ def measure_throughput(
     total = Figure("CPU per observation, all operators", sum(cpu.values()), "us")
     details = {
         "seconds": (ended - began) / SECOND_NS,
+        "observations_per_s": figure.value,
         "observations": read,
         "effects": effects,
         "faults": faults,
@@ -70,15 +73,14 @@ def _memory(meter: Meter, name: str) -> dict[str, float]:
 class _Watch:
     """Looks at every status: meters the operators, tells the progress, knows the end."""
 
-    def __init__(self, meter: Meter, filled: int, now: int, say: Say) -> None:
-        self._meter, self._filled, self._say = meter, filled, say
-        self._told = now
-        self._started = False
+    def __init__(self, meter: Meter, filled: int, clock: Clock, say: Say) -> None:
+        self._meter, self._filled, self._clock, self._say = meter, filled, clock, say
+        self._told = clock.monotonic_ns()
 
     def look(self, status: Status) -> bool:
         """Whether everything is delivered."""
         self._meter.sample(status)
-        now = status["now_ns"]
+        now = self._clock.monotonic_ns()
         if now - self._told >= TELL_EVERY_NS:
             self._told = now
             self._tell(status)
@@ -96,29 +98,13 @@ class _Watch:
 
 
 def _source(topology: Topology, name: str) -> dict[str, Any]:
-    """What one source's log says: how much it read, and from when to when."""
+    """What one source's log says: how much it read, from its first frame to its END."""
     log = read_log(topology.state / "log" / name)
-    first, last = None, None
-    for record in log.records(log.first):
-        first = first or record.header
-        if record.header.rows:
-            last = record.header
-    assert first is not None, "a source logs at least its end"
-    end = last or first
-    read = 0
-    newest = log.last()
-    if newest is not None:
-        read = _read_count(newest)
-    seconds = (end.ingest - first.ingest) / SECOND_NS
+    first, last = log.read(log.first), log.read(log.end)
+    read = parse_payload(last.header, last.payload).counts.read
     return {
         "observations": read,
-        "first_ingest_ns": first.ingest,
-        "seconds": seconds,
-        "observations_per_s": rate(read, first.ingest, end.ingest),
+        "first_ingest_ns": first.header.ingest,
+        "seconds": (last.header.ingest - first.header.ingest) / SECOND_NS,
+        "observations_per_s": rate(read, first.header.ingest, last.header.ingest),
     }
-
-
-def _read_count(record: Any) -> int:
-    from sda_pipeline.records.frames import parse_payload
-
-    return parse_payload(record.header, record.payload).counts.read

@@ -93,11 +93,14 @@ class FakePipeline:
         out, err = self.process.communicate(timeout=within_s)
         return self.process.returncode, out, err
 
-    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, check: bool = True, stdout: Any = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         program = "import sys; from supervisor.cli import run; sys.exit(run(sys.argv[1:]))"
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments, "--state", str(self.state)],
-            capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False,
+            stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, env=ENVIRONMENT,
+            check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done

@@ -99,6 +99,10 @@ class Site:
             raise AssertionError(f"did not finish:\n{self.story()}") from None
         assert code == 0, f"exit {code}:\n{self.story()}"
 
+    def fill(self) -> None:
+        """Put the recorded traffic into the broker, all at once."""
+        self.run("sda-sim", "play", "traffic.jsonl", "--speed", "max")
+
     def status(self) -> dict[str, Any]:
         """``sda-supervisor status --json`` of the running pipeline, {} while it does not answer."""
         done = self.run("sda-supervisor", "status", "--json", "--state", "state", check=False)
@@ -146,7 +150,7 @@ def prepare(root: Path, *, objects: int = 60, minutes: int = 2, rate: int = 60) 
     )  # fmt: skip
     site.run(
         "sda-sim", "record", "traffic.jsonl", "--rate", str(rate), "--for", f"{minutes * 60 + 30}s",
-        "--seed", str(SEED),
+        "--seed", str(SEED), "--corrupt", "0.05", "--duplicates", "0.02", "--late", "0.02",
     )  # fmt: skip
-    site.run("sda-sim", "play", "traffic.jsonl", "--speed", "max")
+    site.fill()
     return site

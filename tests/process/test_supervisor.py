@@ -37,14 +37,19 @@ def lives(fake: FakePipeline, name: str) -> int:
     return len(fake.trace(operator=name, what="born"))
 
 
+def memfds(pid: int) -> set[str]:
+    """The names of the shared memory a process has descriptors of."""
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link.split(":")[1].split(" ")[0] for link in links if link.startswith("/memfd:")}
+
+
 def test_start_and_drain_leave_nothing_behind(pipeline: FakePipeline) -> None:
     process = pipeline.start()
     until(pipeline.running, pipeline)
     assert (pipeline.state.stat().st_mode & 0o777) == 0o700
     assert ((pipeline.state / "control.sock").stat().st_mode & 0o777) == 0o600
-    memory = [f for f in psutil.Process(process.pid).memory_maps() if "memfd:" in f.path]
-    assert memory, "the board is shared memory of the supervisor"
-
+    held = memfds(pipeline.operator("correlator")["pid"])
+    assert held == {"board", "correlator->alert-sink", "prioritize->correlator"}
     done = json.loads(pipeline.cli("status", "--json").stdout)
     assert done["supervisor"] | {"pid": process.pid, "state": "running"} == done["supervisor"]
     assert {o["state"] for o in done["operators"]} == {"running"}
@@ -124,10 +129,9 @@ def test_a_spent_budget_stops_the_tree_and_says_why(pipeline: FakePipeline) -> N
 
 
 def test_a_refusal_is_the_supervisors_own(pipeline: FakePipeline) -> None:
-    pipeline.start(
-        {"alert-sink": {"*": [f"refuse {code} cannot open x: it is damaged; restore it"]}}
-    )
-    assert pipeline.end()[::2] == (code, "cannot open x: it is damaged; restore it\n")
+    line = "cannot open x: it is damaged; restore it"
+    pipeline.start({"alert-sink": {"*": [f"refuse 7 {line}"]}})
+    assert pipeline.end()[::2] == (7, line + "\n")
     assert lives(pipeline, "alert-sink") == 1
     assert pipeline.survivors() == []
 

@@ -157,6 +157,22 @@ def test_logs_of_an_operator(calm: FakePipeline) -> None:
     assert refused.stderr.startswith("cannot show the log of radio: there is none; there are radar")
 
 
+def test_a_reader_that_goes_away_is_no_fault(calm: FakePipeline) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as nobody:
+        done = calm.cli("logs", "supervisor", check=False, stdout=nobody)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_views_of_a_pipeline_without_alerts(calm: FakePipeline) -> None:
+    assert calm.cli("alerts", "--json").stdout == calm.cli("effects", "--json").stdout == ""
+    assert calm.cli("alerts").stdout.split() == [
+        "pair", "level", "state", "tca", "miss", "m", "Pc", "alert"
+    ]  # fmt: skip
+    assert calm.cli("effects").stdout.startswith("at  effect  alert_id")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
@@ -190,6 +206,26 @@ def test_wrong_use_is_one_line_and_its_exit_code(
     assert error.startswith(line)
     assert error.count("\n") == 1
     assert not (tmp_path / "state").exists()
+
+
+def test_sources_may_not_change_places_under_a_state(pipeline: FakePipeline) -> None:
+    pipeline.start({}, "--for", "0")
+    assert pipeline.end()[0] == 0
+    text = (pipeline.root / "topology.yaml").read_text()
+    first, second = text.splitlines()[9:11]
+    assert "radar" in first
+    swapped = text.replace(first, "#").replace(second, f"{second}\n{first}")
+    (pipeline.root / "topology.yaml").write_text(swapped)
+    pipeline.start({}, "--for", "0")
+    code, _, err = pipeline.end()
+    assert code == 3
+    assert err.startswith("cannot start: source 0 was radar in this state directory and is now")
+    # A damaged record of the last start is repaired, not a reason to stay down.
+    (pipeline.state / "topology.json").write_text('{"pipeline": "fa')
+    pipeline.start({}, "--for", "0")
+    code, out, _ = pipeline.end()
+    assert code == 0
+    assert "topology.json is damaged and written anew" in out
 
 
 def test_a_directory_with_other_things_in_it_is_refused_untouched(pipeline: FakePipeline) -> None:

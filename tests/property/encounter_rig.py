@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_pipeline.astro.catalogue import Catalogue, parse_catalogue
-from sda_pipeline.cli.sim.mean_elements import Elements, element_lines, mean_elements, on_grid, state
+from sda_pipeline.cli.sim.mean_elements import (
+    Elements,
+    element_lines,
+    mean_elements,
+    on_grid,
+    state,
+)
 from sda_pipeline.limits import PANE_NS, SECOND_NS
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.settings import ISL, OPTICAL, RADAR, Physics
@@ -80,7 +86,9 @@ def _partner(
     r, v = state(Satrec.twoline2rv(*other[1:]), t)
     angle, miss = np.radians(how[0]), how[1]
     up = r / np.linalg.norm(r)
-    turned = v * np.cos(angle) + np.cross(up, v) * np.sin(angle) + up * (up @ v) * (1 - np.cos(angle))
+    turned = (
+        v * np.cos(angle) + np.cross(up, v) * np.sin(angle) + up * (up @ v) * (1 - np.cos(angle))
+    )
     closing = (turned - v) / np.linalg.norm(turned - v)
     aside = np.cross(closing, rng.standard_normal(3))
     place = r + miss * aside / np.linalg.norm(aside)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from scipy.special import chdtri
 
 from operators.core.pivots import smallest_pivot
-from operators.core.validation import GATES, RANGES
+from operators.core.validation import GATE_PROBABILITY, GATES, RANGES
 from sda_pipeline.astro.fusion import pack21
 from sda_pipeline.records.times import format_time
 from sda_pipeline.settings import ISL, OPTICAL, RADAR, Physics
@@ -258,3 +259,8 @@ def test_the_first_rule_of_the_table_wins() -> None:
         assert found is not None
         assert found[1].startswith(ORDER[first][1])
     assert verdict(RADAR, {}) is None
+
+
+def test_the_gates_are_the_chi_square_quantiles() -> None:
+    wanted = chdtri(np.arange(1, 7), GATE_PROBABILITY)
+    assert GATES[1:] == pytest.approx(wanted, rel=1e-12)

@@ -1,0 +1,79 @@
+"""Which catalogue a demo runs on: the present one while it lasts, else a new one. Makes none.
+
+Never one that is not the simulator's: what a user brought is not overwritten.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+from sda_pipeline.astro.catalogue import configuration_hash
+from sda_pipeline.cli.sim.truth import Truth, read_truth, truth_path
+from sda_pipeline.errors import InvalidConfiguration, SdaError
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.topology import Topology
+
+LEFT_NS = 120 * SECOND_NS  # of encounters: below that a demo would soon show nothing new
+
+
+class Present(NamedTuple):
+    """The catalogue that is there."""
+
+    objects: int
+    encounters_ns: tuple[int, ...]  # TCA of each engineered encounter, ascending
+    ends_ns: int
+
+    def lasts(self, now_ns: int) -> bool:
+        """Whether enough of its encounters are still to come."""
+        return self.ends_ns - now_ns >= LEFT_NS
+
+    def next_ns(self, now_ns: int) -> int | None:
+        """The next engineered encounter."""
+        return next((tca for tca in self.encounters_ns if tca >= now_ns), None)
+
+
+def present_catalogue(topology: Topology) -> Present | None:
+    """What the truth file says, or None when there is no catalogue.
+
+    InvalidConfiguration when there is one that the simulator did not make.
+    """
+    try:
+        catalogue = topology.catalogue.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        why = f"{topology.catalogue}: {error.strerror}"
+        raise InvalidConfiguration("run the demo", [why], "make it readable") from error
+    try:
+        truth = read_truth(truth_path(topology.catalogue), catalogue)
+    except InvalidConfiguration as error:
+        why = f"{topology.catalogue} is not a catalogue of sda-sim ({error.faults[0]})"
+        hint = "run it with 'sda-supervisor start', or name another catalogue file in the topology"
+        raise InvalidConfiguration("run the demo", [why], hint) from error
+    return _present(truth)
+
+
+def _present(truth: Truth) -> Present:
+    ours = sorted(e.tca_ns for e in truth.encounters if e.origin == "engineered")
+    return Present(truth.objects, tuple(ours), truth.ends_ns)
+
+
+def needs_accepting(topology: Topology) -> bool:
+    """Whether the state was built with another catalogue, other sensors or other physics.
+
+    Call while no pipeline runs. A state that cannot be read is for the operators to report.
+    """
+    directory = topology.state / "correlator"
+    if not directory.exists():
+        return False
+    with suppress(SdaError, OSError):
+        store = CorrelatorStore(directory, readonly=True)
+        try:
+            inputs = topology.catalogue.read_bytes(), topology.sensors.read_bytes()
+            current = configuration_hash(*inputs, topology.physics)
+            return not store.empty and store.meta.catalogue != current
+        finally:
+            store.close()
+    return False

@@ -1,0 +1,192 @@
+"""How a demo looks: the live table, the line of rates, the closing summary. Pure; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.runtime.audit import SourceAudit
+from supervisor.demo_news import (
+    Alerts,
+    Line,
+    changes_text,
+    countdown,
+    duration,
+    levels_text,
+    miss_text,
+    pc_text,
+)
+
+STYLES = {"RED": "bold red", "YELLOW": "yellow", "WATCH": "cyan"}
+FRESH_NS = 3 * SECOND_NS  # a change so new stands out
+NOTES_SHOWN = 2
+AROUND_TABLE = 6 + NOTES_SHOWN  # lines: head, 2 of the table's own, empty, 2 of sums, notes
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The pipeline a moment ago. Counts since the state began; None is unknown."""
+
+    state: str = "starting"
+    ready: int = 0
+    operators: int = 0
+    restarts: int = 0
+    lag: int | None = None
+    watermark_ns: int | None = None
+    read: int = 0
+    applied: int = 0
+    late: int = 0
+    rejected: int = 0
+    read_per_s: float = 0.0
+    applied_per_s: float = 0.0
+
+
+class Column(NamedTuple):
+    """One column: at ``need`` characters of width and above it is there."""
+
+    name: str
+    need: int
+    width: int
+    right: bool
+
+
+COLUMNS = (
+    Column("pair", 0, 13, right=False),
+    Column("level", 22, 6, right=False),
+    Column("TCA", 32, 10, right=True),
+    Column("change", 50, 16, right=False),
+    Column("miss", 59, 8, right=True),
+    Column("Pc", 68, 8, right=True),
+    Column("since", 75, 6, right=True),
+)
+
+
+@dataclass
+class Frame:
+    """One picture, for whatever size the terminal has when it is drawn."""
+
+    pipeline: str
+    alerts: Alerts
+    facts: Facts
+    now_ns: int
+    seconds: int  # since the demo began
+    waiting: str  # said in place of alerts while there is none
+    hint: str
+    notes: Sequence[str] = field(default=())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, options.size.height
+        yield _cut(Text(head_line(self), style="bold"))
+        lines = self.alerts.newest(max(1, height - 1 - AROUND_TABLE))
+        yield alert_table(lines, self.now_ns, width) if lines else Text(f"\n{self.waiting}")
+        yield Text("")
+        yield _cut(Text(rates_line(self.facts, self.now_ns)))
+        yield _cut(Text(f"alerts: {levels_text(self.alerts)}; now {changes_text(self.alerts)}"))
+        for note in self.notes[-NOTES_SHOWN:]:
+            yield _cut(Text(note, style="dim"))
+
+
+def _cut(text: Text) -> Text:
+    """One line whatever the width."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def head_line(frame: Frame) -> str:
+    """Name, state, how long, how many processes, what Ctrl-C does."""
+    facts = frame.facts
+    count = f"{facts.ready} of {facts.operators}" if facts.ready < facts.operators else facts.ready
+    restarts = f", {facts.restarts} restarts" if facts.restarts else ""
+    return (
+        f"{frame.pipeline} {facts.state} {duration(frame.seconds)}, {count} processes"
+        f"{restarts}; {frame.hint}"
+    )
+
+
+def rates_line(facts: Facts, now_ns: int) -> str:
+    """What goes in, what of it concerns an encounter, what was refused, how far time has come."""
+    behind = "-"
+    if facts.watermark_ns is not None:
+        behind = f"{max(0, now_ns - facts.watermark_ns) / SECOND_NS:.0f} s behind"
+    lag = f", lag {facts.lag:,}" if facts.lag else ""
+    return (
+        f"read {facts.read_per_s:,.0f}/s, applied {facts.applied_per_s:,.0f}/s, "
+        f"watermark {behind}{lag}, late {facts.late:,}, rejected {facts.rejected:,}"
+    )
+
+
+def alert_table(lines: Sequence[Line], now_ns: int, width: int) -> Table:
+    """Newest first, as many columns as fit, one line each."""
+    shown = [column for column in COLUMNS if width >= column.need]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for column in shown:
+        table.add_column(
+            column.name, justify="right" if column.right else "left", no_wrap=True,
+            min_width=min(column.width, width), overflow="crop",
+        )  # fmt: skip
+    for line in lines:
+        cells = _cells(line, now_ns)
+        style = "dim" if line.level is None or line.final else ""
+        table.add_row(*(cells[column.name] for column in shown), style=style)
+    return table
+
+
+def _cells(line: Line, now_ns: int) -> dict[str, Text]:
+    fresh = now_ns - line.at_ns < FRESH_NS
+    level = line.level or "-"
+    return {
+        "pair": Text(line.pair),
+        "level": Text(level, style=STYLES.get(level, "")),
+        "TCA": Text(countdown(line.tca_ns, now_ns)),
+        "change": Text(line.change, style="bold" if fresh else ""),
+        "miss": Text(miss_text(line.miss_m)),
+        "Pc": Text(pc_text(line.pc)),
+        "since": Text(duration(max(0, now_ns - line.at_ns) // SECOND_NS)),
+    }
+
+
+# --- the end --------------------------------------------------------------------------------
+
+ALWAYS = ("read", "applied", "late", "rejected")
+MEANINGS = {
+    "unpaired": "no encounter near: not needed",
+    "late": "after the allowed lateness",
+    "rejected": "in the DLQ",
+    "duplicate": "known already",
+    "discarded": "empty or too large",
+    "superseded": "of an earlier catalogue",
+    "missing": "gone from the broker before it was read",
+    "in_flight": "logged; the next start applies them",
+    "residue": "NOT ACCOUNTED FOR",
+}
+
+
+def summary_lines(sources: Sequence[SourceAudit], alerts: Alerts, seconds: float) -> list[str]:
+    """The closing summary: this run's alerts, then the audit of the state."""
+    lines = [
+        f"ran {duration(round(seconds))}; alerts in this run: {changes_text(alerts)}",
+        f"alerts of this state: {levels_text(alerts)}",
+    ]
+    if not sources:
+        return lines
+    columns = [{**asdict(source), "residue": source.residue} for source in sources]
+    names = [str(column.pop("source")) for column in columns]
+    rows = {key: [int(column[key]) for column in columns] for key in columns[0]}
+    width = max(9, *(len(name) + 2 for name in names))
+    head = "".join(f"{name:>{width}}" for name in [*names, "all"])
+    lines += ["", f"{'observations':<14}{head}"]
+    for key, counts in rows.items():
+        if key in ALWAYS or any(counts):
+            cells = "".join(f"{count:>{width},}" for count in [*counts, sum(counts)])
+            meaning = f"  {MEANINGS[key]}" if key in MEANINGS and any(counts) else ""
+            lines.append(f"{key.replace('_', ' '):<14}{cells}{meaning}")
+    if not any(rows["residue"]):
+        lines.append("every observation read is accounted for")
+    return lines
