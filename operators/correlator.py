@@ -56,21 +56,22 @@ class _Loop:
     def select(self, slots: list[Slot]) -> list[tuple[str, Frame]]:
         """The frames not yet applied, verified; a gap is a rewind, never skipped."""
         sources = self.worker.topology.sources
-        next_position = {s: p.position for s, p in self.core.positions.items()}
+        reached = {s: p.reached for s, p in self.core.positions.items()}
         frames = []
         for slot in slots:
             header = parse_header(slot.head)
             source = sources[header.source]
-            fate = self.core.positions[source].fate(header, next_position[source])
+            fate = reached[source].fate(header)
             if fate is Fate.GAP:
                 raise Rewind(
                     "apply a frame",
-                    f"{source} jumped from {next_position[source]} to {header.position}",
+                    f"{source} jumped from {reached[source].position} to {header.position}"
+                    f" of log {header.log_id:016x}",
                 )
             if fate is Fate.APPLY:
                 self.input.verify(slot)
                 frames.append((source, parse_payload(header, slot.payload)))
-                next_position[source] = header.position
+                reached[source] = reached[source].after(header)
         return frames
 
     def step(self) -> bool:

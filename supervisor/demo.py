@@ -61,8 +61,10 @@ def run_demo(path: Path, options: DemoOptions, clock: Clock) -> None:
             with Children(topology.state / "logs") as children:
                 demo = Demo(path, topology, options, clock, screen, children)
                 demo.run(holding.close)
-            if demo.ran and not screen.gone:
-                screen.close()
+            screen.close()
+            if not demo.ran:
+                screen.say("stopped before it ran")
+            elif not screen.gone:
                 _sum_up(demo)
 
 

@@ -49,7 +49,8 @@ def present_catalogue(topology: Topology) -> Present | None:
     try:
         truth = read_truth(truth_path(topology.catalogue), catalogue)
     except InvalidConfiguration as error:
-        why = f"{topology.catalogue} is not a catalogue of sda-sim ({error.faults[0]})"
+        beside = truth_path(topology.catalogue).name
+        why = f"{topology.catalogue} is not one of sda-sim's ({beside}: {error.faults[0]})"
         hint = "run it with 'sda-supervisor start', or name another catalogue file in the topology"
         raise InvalidConfiguration("run the demo", [why], hint) from error
     return _present(truth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ WORDS = {
     Effect.REINSTATE: "raised again",
 }
 FINAL = "final"
+RECENT_MAX = 10_000  # bounds memory; no minute has so many
 LINES_KEPT = 200  # more alerts than any terminal has lines
 
 _decoder = msgspec.json.Decoder(AlertRecord)
@@ -47,6 +48,7 @@ class Alerts:
     def __init__(self) -> None:
         self._levels: dict[str, str | None] = {}
         self._lines: dict[str, Line] = {}  # by alert; the newest change last
+        self._recent: deque[int] = deque(maxlen=RECENT_MAX)  # ns, of every effect
         self.changes: Counter[str] = Counter()  # of this run, by word
 
     def remember(self, action: Action) -> None:
@@ -59,6 +61,7 @@ class Alerts:
         word = _word(effect, self._levels.get(alert_id), action.level)
         self.changes[word] += 1
         self.changes[FINAL] += action.final
+        self._recent.append(action.at_ns)
         before = self._lines.pop(alert_id, None)
         pair, tca_ns, miss_m, pc = _figures(action, body, before)
         line = Line(
@@ -74,6 +77,12 @@ class Alerts:
     def newest(self, count: int) -> list[Line]:
         """The last line of each alert that changed in this run, newest first."""
         return list(self._lines.values())[: -count - 1 : -1] if count > 0 else []
+
+    def in_last_minute(self, now_ns: int) -> int:
+        """How many effects there were."""
+        while self._recent and self._recent[0] <= now_ns - 60 * SECOND_NS:
+            self._recent.popleft()
+        return len(self._recent)
 
     def levels(self) -> Counter[str | None]:
         """Alerts by the level they have now, None for withdrawn ones; of every run."""

@@ -27,7 +27,8 @@ from supervisor.demo_news import (
 STYLES = {"RED": "bold red", "YELLOW": "yellow", "WATCH": "cyan"}
 FRESH_NS = 3 * SECOND_NS  # a change so new stands out
 NOTES_SHOWN = 2
-AROUND_TABLE = 6 + NOTES_SHOWN  # lines: head, 2 of the table's own, empty, 2 of sums, notes
+ECHO = 3  # "^C" on the last line must not begin a new one
+AROUND_TABLE = 7 + NOTES_SHOWN  # lines: head, 2 of the table's own, empty, 3 of sums, notes
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,24 @@ class Frame:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.size.height
-        yield _cut(Text(head_line(self), style="bold"))
+        yield _cut(head_line(self), width, "bold")
         lines = self.alerts.newest(max(1, height - 1 - AROUND_TABLE))
-        yield alert_table(lines, self.now_ns, width) if lines else Text(f"\n{self.waiting}")
+        if lines:
+            yield alert_table(lines, self.now_ns, width)
+        else:
+            yield Text("")
+            yield _cut(self.waiting, width)
         yield Text("")
-        yield _cut(Text(rates_line(self.facts, self.now_ns)))
-        yield _cut(Text(f"alerts: {levels_text(self.alerts)}; now {changes_text(self.alerts)}"))
+        for line in (rates_line(self), sums_line(self.facts), alerts_line(self.alerts)):
+            yield _cut(line, width)
         for note in self.notes[-NOTES_SHOWN:]:
-            yield _cut(Text(note, style="dim"))
+            yield _cut(note, width, "dim")
 
 
-def _cut(text: Text) -> Text:
-    """One line whatever the width."""
-    text.no_wrap, text.overflow = True, "ellipsis"
+def _cut(line: str, width: int, style: str = "") -> Text:
+    """One line whatever the width, with room for the ^C a terminal echoes at its end."""
+    text = Text(line, style=style)
+    text.truncate(max(1, width - ECHO), overflow="ellipsis")
     return text
 
 
@@ -110,16 +116,29 @@ def head_line(frame: Frame) -> str:
     )
 
 
-def rates_line(facts: Facts, now_ns: int) -> str:
-    """What goes in, what of it concerns an encounter, what was refused, how far time has come."""
-    behind = "-"
+def rates_line(frame: Frame) -> str:
+    """What goes in, what of it concerns an encounter, what comes out, how far time has come."""
+    facts, behind = frame.facts, "-"
     if facts.watermark_ns is not None:
-        behind = f"{max(0, now_ns - facts.watermark_ns) / SECOND_NS:.0f} s behind"
-    lag = f", lag {facts.lag:,}" if facts.lag else ""
+        behind = f"{max(0, frame.now_ns - facts.watermark_ns) / SECOND_NS:.0f} s behind"
     return (
         f"read {facts.read_per_s:,.0f}/s, applied {facts.applied_per_s:,.0f}/s, "
-        f"watermark {behind}{lag}, late {facts.late:,}, rejected {facts.rejected:,}"
+        f"alerts {frame.alerts.in_last_minute(frame.now_ns)}/min, watermark {behind}"
     )
+
+
+def sums_line(facts: Facts) -> str:
+    """Since the state began."""
+    lag = f"; {facts.lag:,} wait at the broker" if facts.lag else ""
+    return (
+        f"in all {facts.read:,} read, {facts.applied:,} applied, {facts.late:,} late, "
+        f"{facts.rejected:,} rejected{lag}"
+    )
+
+
+def alerts_line(alerts: Alerts) -> str:
+    """The alerts there are, and what happened to them in this run."""
+    return f"alerts {levels_text(alerts)}; this run {changes_text(alerts)}"
 
 
 def alert_table(lines: Sequence[Line], now_ns: int, width: int) -> Table:
@@ -156,14 +175,14 @@ def _cells(line: Line, now_ns: int) -> dict[str, Text]:
 
 ALWAYS = ("read", "applied", "late", "rejected")
 MEANINGS = {
-    "unpaired": "no encounter near: not needed",
+    "unpaired": "no encounter near",
     "late": "after the allowed lateness",
     "rejected": "in the DLQ",
     "duplicate": "known already",
     "discarded": "empty or too large",
-    "superseded": "of an earlier catalogue",
-    "missing": "gone from the broker before it was read",
-    "in_flight": "logged; the next start applies them",
+    "superseded": "of another catalogue",
+    "missing": "gone before it was read",
+    "in_flight": "for the next start",
     "residue": "NOT ACCOUNTED FOR",
 }
 
@@ -171,8 +190,9 @@ MEANINGS = {
 def summary_lines(sources: Sequence[SourceAudit], alerts: Alerts, seconds: float) -> list[str]:
     """The closing summary: this run's alerts, then the audit of the state."""
     lines = [
-        f"ran {duration(round(seconds))}; alerts in this run: {changes_text(alerts)}",
-        f"alerts of this state: {levels_text(alerts)}",
+        f"ran {duration(round(seconds))}",
+        f"alerts of this run    {changes_text(alerts)}",
+        f"alerts of this state  {levels_text(alerts)}",
     ]
     if not sources:
         return lines

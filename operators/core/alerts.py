@@ -39,6 +39,7 @@ class AlertState(msgspec.Struct, kw_only=True):
     level: str | None = None  # level of the last record; None after a retract
     downgrade_pane: int = NO_PANE  # last pane that lowered it provisionally
     final: bool = False
+    record: dict[str, Any] | None = None  # the last one emitted, to be sent again in a new epoch
 
     @property
     def closes(self) -> int:
@@ -118,6 +119,19 @@ def final(
     return _emit(state, evaluation, level, context, final=True)
 
 
+def again(state: AlertState, epoch: int) -> dict[str, Any]:
+    """The last record once more, above everything an older epoch said. Updates ``state``."""
+    assert state.record is not None, "an alert is stored when it is emitted"
+    state.record = renumbered(state.record, epoch)
+    state.sequence = state.record["sequence"]
+    return state.record
+
+
+def renumbered(record: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """A record under a higher epoch."""
+    return {**record, "sequence": _following(record["sequence"], epoch)}
+
+
 def _emit(
     state: AlertState,
     evaluation: Evaluation | None,
@@ -139,13 +153,17 @@ def _emit(
         assert evaluation is not None, "a level comes from an evaluation"
         sequence = _next(state, context)
         records.append(_insert(state, evaluation, level, sequence, context, final=final))
-    state.level = level
+    state.level, state.record = level, records[-1]
     return records
 
 
 def _next(state: AlertState, context: Context) -> int:
-    state.sequence = (context.epoch << EPOCH_SHIFT) | ((state.sequence & NUMBER_MASK) + 1)
+    state.sequence = _following(state.sequence, context.epoch)
     return state.sequence
+
+
+def _following(sequence: int, epoch: int) -> int:
+    return (epoch << EPOCH_SHIFT) | ((sequence & NUMBER_MASK) + 1)
 
 
 def _retract(

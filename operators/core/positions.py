@@ -7,6 +7,7 @@ and counts of the same frame, so that a snapshot alone can restart a lost source
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,10 +22,35 @@ class Fate(Enum):
     GAP = "gap"  # something between is missing: rewind, never skip
 
 
+class Reached(NamedTuple):
+    """The last frame taken of a source. ``log_first`` is where its log was taken up."""
+
+    log_id: int = 0
+    log_first: int = 0
+    position: int = 0
+
+    def fate(self, header: Header) -> Fate:
+        """Whether a frame is next, known, or beyond a gap.
+
+        A frame of another log is next only if that log was made anew exactly here, and a repeat
+        only if it stands before the log that replaced its own (SPEC 4).
+        """
+        if header.position == self.position + 1:
+            return Fate.APPLY
+        newest_known = self.position if header.log_id == self.log_id else self.log_first - 1
+        return Fate.DROP if header.position <= newest_known else Fate.GAP
+
+    def after(self, header: Header) -> Reached:
+        """Where the next frame stands."""
+        first = self.log_first if header.log_id == self.log_id else header.position
+        return Reached(header.log_id, first, header.position)
+
+
 class SourcePosition(msgspec.Struct, kw_only=True):
     """One source's entry in ``positions``; ``watermark`` is None until its first frame."""
 
     log_id: int = 0
+    log_first: int = 0  # first position taken of that log
     position: int = 0
     watermark: int | None = None
     ended: bool = False
@@ -36,20 +62,23 @@ class SourcePosition(msgspec.Struct, kw_only=True):
     shed: int = 0
     quarantined: int = 0
     superseded: int = 0
+    missing: int = 0  # below a log's first position when all that had applied them was lost
 
-    def fate(self, header: Header, reached: int) -> Fate:
-        """Whether a frame is next, known, or beyond a gap, when ``reached`` is the last one taken.
+    @property
+    def reached(self) -> Reached:
+        return Reached(self.log_id, self.log_first, self.position)
 
-        A frame of another log is next only if that log was made anew exactly here (SPEC 4).
-        """
-        if header.position <= reached:
-            return Fate.DROP
-        return Fate.APPLY if header.position == reached + 1 else Fate.GAP
+    def move_to(self, header: Header) -> None:
+        """Take a frame that is next."""
+        self.log_id, self.log_first, self.position = self.reached.after(header)
 
     def classes(self) -> int:
         """Sum of the classes the correlator decides; equals the source's ``rows`` at this
         position.
         """
-        return (
-            self.applied + self.unpaired + self.duplicate + self.shed + self.quarantined
-        ) + self.superseded
+        return sum(
+            (
+                self.applied, self.unpaired, self.duplicate, self.shed, self.quarantined,
+                self.superseded, self.missing,
+            )
+        )  # fmt: skip

@@ -38,11 +38,13 @@ def open_environment(
     create: bool = True,
     subdir: bool = True,
     max_readers: int = 126,
+    lock: bool = True,
 ) -> lmdb.Environment:
     """Open (or create) the environment in directory ``path``; the caller closes it.
 
     Without ``subdir``, ``path`` is the data file itself. ``map_size`` in bytes is the most it can
     ever hold. What an earlier process left is synced before the return, so it may be published.
+    Without ``lock`` no lock file is made: only for a file that nobody writes any more.
     A process opens an environment once, and never before a fork.
     StateCorrupt when the files are damaged, Unreachable when they cannot be used (missing and
     readonly or not ``create``, another user's, no space), SdaError when it is open here already.
@@ -52,7 +54,7 @@ def open_environment(
         environment = lmdb.Environment(
             str(path), map_size=map_size, readonly=readonly, max_dbs=max_dbs, create=create,
             subdir=subdir, mode=FILE_MODE, max_readers=max_readers,
-            sync=True, metasync=True, writemap=False, lock=True,
+            sync=True, metasync=True, writemap=False, lock=lock,
         )  # fmt: skip
     except lmdb.Error as error:
         raise lmdb_fault(action, error) from error

@@ -1,5 +1,5 @@
 """Local snapshots of the correlator's store: temp file, sync, rename, manifest last. Not their
-upload.
+upload, nor when one is restored (``recovery.py``).
 
 ``snapshots/correlator-<sequence>.snap`` is a compact LMDB file; ``.json`` beside it says what it
 holds.
@@ -7,19 +7,21 @@ holds.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
 import orjson
 
-from sda_pipeline.errors import SdaError
+from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt
 from sda_pipeline.limits import MIB
-from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore
+from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore, Meta
 
 CHUNK_BYTES = 1 * MIB  # written at a time, so that a large copy does not hog the disk
 PREFIX = "correlator-"
@@ -40,15 +42,47 @@ class Manifest(msgspec.Struct, kw_only=True):
     sha256: str
 
 
+class Unreadable(NamedTuple):
+    """A manifest that cannot be read, so that its snapshot cannot be trusted."""
+
+    path: Path
+    why: str
+
+
 def manifests(directory: Path) -> list[Manifest]:
     """The readable manifests of a snapshot directory, newest first."""
-    found = []
-    for path in directory.glob(f"{PREFIX}*.json"):
-        try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Manifest))
-        except msgspec.MsgspecError:
-            continue  # a damaged manifest is no snapshot; recovery names it when it looks for one
-    return sorted(found, key=lambda manifest: manifest.sequence, reverse=True)
+    return [found for found in every_manifest(directory) if isinstance(found, Manifest)]
+
+
+def every_manifest(directory: Path) -> list[Manifest | Unreadable]:
+    """Every manifest by descending sequence, the unreadable ones in their place.
+
+    InvalidConfiguration when one has a newer format version: it is not to be passed over.
+    """
+    paths = sorted(directory.glob(f"{PREFIX}*.json"), key=lambda path: path.name, reverse=True)
+    return [_read_manifest(path) for path in paths]
+
+
+def _read_manifest(path: Path) -> Manifest | Unreadable:
+    try:
+        data = path.read_bytes()
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise InvalidConfiguration(
+                f"read the snapshot {path}",
+                [f"it has format version {version}, this release reads {FORMAT_VERSION}"],
+                "use the release that wrote it, or move it aside",
+            )
+        found = msgspec.json.decode(data, type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        return Unreadable(path, f"its manifest cannot be read ({error})")
+    if path != manifest_path(path.parent, found.sequence):
+        return Unreadable(path, f"its manifest says that it is {found.sequence}")
+    return found
+
+
+class _Version(msgspec.Struct):
+    format_version: int
 
 
 def data_path(directory: Path, sequence: int) -> Path:
@@ -61,7 +95,7 @@ def manifest_path(directory: Path, sequence: int) -> Path:
     return directory / f"{PREFIX}{sequence:020d}.json"
 
 
-def _stream(env: lmdb.Environment) -> Iterator[bytes]:
+def _stream(env: lmdb.Environment) -> Generator[bytes]:
     """A consistent compact copy of the environment, in chunks, under one read transaction."""
     read_fd, write_fd = os.pipe()
     failure: list[BaseException] = []
@@ -98,14 +132,18 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) ->
     """Write a file by temp + sync + rename + directory sync; returns its size and SHA-256."""
     temporary = path.with_name(f"{path.name}.tmp")
     size, digest = 0, hashlib.sha256()
-    with temporary.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-            size += len(chunk)
-            digest.update(chunk)
-            file.flush()
-            inside()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                size += len(chunk)
+                digest.update(chunk)
+                file.flush()
+                inside()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk its space is needed elsewhere
+        raise
     temporary.rename(path)
     _sync_directory(path.parent)
     return size, digest.hexdigest()
@@ -125,15 +163,11 @@ def take_snapshot(
     path = data_path(directory, sequence)
     hit("after_begin")
     # 1 data: temp file, sync, rename, directory sync
-    size, digest = _publish(path, _stream(store.env), lambda: hit("inside_write"))
+    with contextlib.closing(_stream(store.env)) as chunks:
+        size, digest = _publish(path, chunks, lambda: hit("inside_write"))
     hit("after_write")
     # 2 manifest, last: read from the copy itself, so it says what the copy holds
-    copy = CorrelatorStore(path, readonly=True, single_file=True)
-    try:
-        positions = {s: msgspec.msgpack.decode(data) for s, data in copy.positions().items()}
-        meta = copy.meta
-    finally:
-        copy.close()
+    positions, meta = _read_copy(path)
     manifest = Manifest(
         sequence=sequence, created_ns=now_ns, epoch=meta.epoch, catalogue=f"{meta.catalogue:016x}",
         closed_to=meta.closed_to, positions={s: p["position"] for s, p in positions.items()},
@@ -145,14 +179,63 @@ def take_snapshot(
     return manifest
 
 
+def _read_copy(path: Path) -> tuple[dict[str, dict[str, Any]], Meta]:
+    """Positions and meta of a copy, after every value in it was found intact.
+
+    A copy of damage would push a good snapshot out: it is deleted and StateCorrupt raised.
+    """
+    try:
+        copy = CorrelatorStore(path, readonly=True, single_file=True)
+        try:
+            copy.check_values()
+            found = copy.positions()
+            return {s: msgspec.msgpack.decode(data) for s, data in found.items()}, copy.meta
+        finally:
+            copy.close()
+    except StateCorrupt:
+        path.unlink()
+        raise
+
+
+def restore(directory: Path, manifest: Manifest, target: Path) -> None:
+    """Copy a snapshot's data into the file ``target``, synced.
+
+    StateCorrupt when the data is missing, unreadable or not what the manifest says; OSError when
+    ``target`` cannot be written.
+    """
+    action = f"read the snapshot {data_path(directory, manifest.sequence)}"
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for chunk in _chunks(data_path(directory, manifest.sequence), action):
+            file.write(chunk)
+            digest.update(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if digest.hexdigest() != manifest.sha256:
+        raise StateCorrupt(action, "its SHA-256 is not the manifest's")
+
+
+def _chunks(path: Path, action: str) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        raise StateCorrupt(action, error.strerror or str(error)) from error
+
+
 def prune(directory: Path, keep: int) -> list[Manifest]:
-    """Delete all but the newest ``keep`` snapshots, manifest first; returns those that stay."""
-    found = manifests(directory)
-    for old in found[keep:]:
-        manifest_path(directory, old.sequence).unlink(missing_ok=True)
-        data_path(directory, old.sequence).unlink(missing_ok=True)
-    known = {data_path(directory, manifest.sequence) for manifest in found[:keep]}
-    for path in directory.glob(f"{PREFIX}*.snap"):
-        if path not in known:
-            path.unlink()  # data whose manifest was never written
-    return found[:keep]
+    """Delete all but the newest ``keep`` snapshots, manifest first; returns those that stay.
+
+    What has an unreadable manifest stays until as many newer ones are there.
+    """
+    good = manifests(directory)
+    if len(good) >= keep:
+        oldest = manifest_path(directory, good[keep - 1].sequence)
+        for path in directory.glob(f"{PREFIX}*.json"):
+            if path.name < oldest.name:
+                path.unlink()
+    for path in directory.glob(f"{PREFIX}*.snap*"):
+        if not path.with_suffix(".json").exists():
+            path.unlink()  # its manifest is gone or was never written
+    return good[:keep]

@@ -1,11 +1,14 @@
 """The correlator's LMDB: retained rows, positions, alerts, outbox, meta. One writer; no decisions.
 
 Everything one batch changes goes into one transaction; the commit is the checkpoint (DESIGN 10).
+Each value ends in a CRC-32 of its database, key and content: LMDB itself sees no flipped byte. What
+to do about damage is decided in ``recovery.py``.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +17,23 @@ from typing import Any
 import lmdb
 import msgspec
 
-from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt
+from sda_pipeline.errors import (
+    InvalidConfiguration,
+    SdaError,
+    StateCorrupt,
+    Transient,
+    Unreachable,
+)
 from sda_pipeline.limits import LMDB_MAP_BYTES
 from sda_pipeline.records.alert import Entry
-from sda_pipeline.state.environment import open_environment
+from sda_pipeline.state.environment import DATA_FILE, lmdb_fault, open_environment
 
 FORMAT_VERSION = 1
 _DATABASES = ("rows", "positions", "alerts", "outbox", "meta")
 _POSITION = struct.Struct(">Q")  # big-endian: LMDB orders keys by bytes
 _ENTRY = struct.Struct("<II")  # kind, count; then the body
+_CRC = struct.Struct("<I")  # closes every value
+_HINT = "start again: it is recovered from a snapshot"
 
 
 class Meta(msgspec.Struct, kw_only=True):
@@ -35,6 +46,7 @@ class Meta(msgspec.Struct, kw_only=True):
     outbox_deleted: int = 0  # newest entry deleted because the sink holds it
     closed_to: int = 0  # ns
     snapshot: int = 0  # sequence of the snapshot this store was restored from, 0 for none
+    epoch_due: bool = False  # just restored: nothing may be emitted before the epoch is raised
 
 
 @dataclass
@@ -55,40 +67,78 @@ def _row_key(source: str, position: int) -> bytes:
     return source.encode() + b"\0" + _POSITION.pack(position)
 
 
+def _crc(name: str, key: bytes | memoryview, content: bytes | memoryview) -> int:
+    return zlib.crc32(content, zlib.crc32(key, zlib.crc32(name.encode())))
+
+
+def _sealed(name: str, key: bytes, content: bytes) -> bytes:
+    return content + _CRC.pack(_crc(name, key, content))
+
+
+def _intact(name: str, key: bytes | memoryview, value: bytes | memoryview) -> bool:
+    crc = bytes(value[-_CRC.size :])
+    return crc == _CRC.pack(_crc(name, key, value[: -_CRC.size]))
+
+
 class CorrelatorStore:
     """The open environment. ``readonly`` readers (replicator, sources, audit) never write."""
 
     def __init__(self, path: Path, *, readonly: bool = False, single_file: bool = False) -> None:
         self.path = path
+        self._file = path if single_file else path / DATA_FILE
         self.env: lmdb.Environment = open_environment(
             path,
             map_size=LMDB_MAP_BYTES,
             max_dbs=len(_DATABASES),
             readonly=readonly,
             subdir=not single_file,
+            lock=not (readonly and single_file),  # a snapshot: nobody writes it
         )
         try:
-            self._db: dict[str, Any] = {
-                name: self.env.open_db(name.encode(), create=not readonly) for name in _DATABASES
-            }
+            self._inode = self._file.stat().st_ino
+            self._db: dict[str, Any] = self._open_databases(readonly=readonly)
             self.meta = self._load_meta()
         except lmdb.Error as error:
             self.env.close()
-            raise StateCorrupt("open the correlator's store", f"{path}: {error}") from error
+            raise StateCorrupt("open the correlator's store", f"{path}: {error}", _HINT) from error
+        except SdaError:
+            self.env.close()
+            raise
+
+    def _open_databases(self, *, readonly: bool) -> dict[str, Any]:
+        """All of them, created in one transaction: a store has every one of them or none."""
+        with self.env.begin() as txn:
+            names = {bytes(key) for key, _ in txn.cursor()}
+        if names and names != {name.encode() for name in _DATABASES}:
+            raise self._damaged(f"its databases are {sorted(names)}")
+        if readonly or names:
+            return {name: self.env.open_db(name.encode(), create=False) for name in _DATABASES}
+        with self.env.begin(write=True) as txn:
+            return {name: self.env.open_db(name.encode(), txn=txn) for name in _DATABASES}
 
     def _load_meta(self) -> Meta:
         with self.env.begin(db=self._db["meta"]) as txn:
             data = txn.get(b"meta")
         if data is None:
             return Meta()
-        version = msgspec.msgpack.decode(data).get("format_version")
+        content = self._checked("meta", b"meta", data)
+        version = msgspec.msgpack.decode(content).get("format_version")
         if version != FORMAT_VERSION:
             raise InvalidConfiguration(
                 "open the correlator's store",
                 [f"{self.path} has format version {version}, this release reads {FORMAT_VERSION}"],
                 "use the release that wrote it",
             )
-        return msgspec.msgpack.decode(data, type=Meta)
+        return msgspec.msgpack.decode(content, type=Meta)
+
+    def _checked(self, name: str, key: bytes, value: bytes) -> bytes:
+        """The content of a value; StateCorrupt when it is not what was written."""
+        if not _intact(name, key, value):
+            raise self._damaged(f"a value in {name!r} does not match its CRC")
+        return value[: -_CRC.size]
+
+    def _damaged(self, why: str) -> StateCorrupt:
+        return StateCorrupt("read the correlator's store", f"{self.path}: {why}", _HINT)
 
     def reload_meta(self) -> Meta:
         """The meta facts as of now, for a reader beside the writer."""
@@ -100,12 +150,27 @@ class CorrelatorStore:
         """Nothing was ever committed here."""
         return self.meta.epoch == 0
 
+    @property
+    def replaced(self) -> bool:
+        """Another environment stands at the path now: this one was moved aside or deleted."""
+        try:
+            return self._file.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def check_values(self) -> None:
+        """Read every value; StateCorrupt at the first that is not what was written."""
+        for name in _DATABASES:
+            with self.env.begin(db=self._db[name], buffers=True) as txn:
+                for key, value in txn.cursor():
+                    if not _intact(name, key, value):
+                        raise self._damaged(f"a value in {name!r} does not match its CRC")
+
     def rows(self) -> Iterator[tuple[tuple[str, int], bytes]]:
         """Every retained frame's rows by (source, position), in key order."""
-        with self.env.begin(db=self._db["rows"]) as txn:
-            for key, value in txn.cursor():
-                source, position = key[:-9].decode(), _POSITION.unpack(key[-8:])[0]
-                yield (source, position), value
+        for key, value in self._items("rows"):
+            source, position = key[:-9].decode(), _POSITION.unpack(key[-8:])[0]
+            yield (source, position), value
 
     def positions(self) -> dict[str, bytes]:
         """Encoded source positions by source name."""
@@ -123,9 +188,10 @@ class CorrelatorStore:
             entries.append(Entry(_POSITION.unpack(key)[0], kind, count, value[_ENTRY.size :]))
         return entries
 
-    def _items(self, name: str) -> list[tuple[bytes, bytes]]:
+    def _items(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         with self.env.begin(db=self._db[name]) as txn:
-            return list(txn.cursor())
+            for key, value in txn.cursor():
+                yield key, self._checked(name, key, value)
 
     def commit(self, changes: Changes, inside: Callable[[], None]) -> None:
         """One write transaction with sync. ``inside`` is called after the last put (a failpoint).
@@ -137,28 +203,29 @@ class CorrelatorStore:
                 self._write(txn, changes)
                 inside()
         except lmdb.Error as error:
-            raise SdaError(
-                "commit the correlator's state", str(error), "see the runbook"
-            ) from error
+            raise _commit_fault(error) from error
         if changes.meta is not None:
             self.meta = changes.meta
 
     def _write(self, txn: lmdb.Transaction, changes: Changes) -> None:
         for (source, position), data in changes.rows:
-            txn.put(_row_key(source, position), data, db=self._db["rows"])
+            self._put(txn, "rows", _row_key(source, position), data)
         self._delete(txn, "rows", (_row_key(*key) for key in changes.rows_gone))
         for source, data in changes.positions.items():
-            txn.put(source.encode(), data, db=self._db["positions"])
+            self._put(txn, "positions", source.encode(), data)
         for alert_id, data in changes.alerts.items():
-            txn.put(alert_id.encode(), data, db=self._db["alerts"])
+            self._put(txn, "alerts", alert_id.encode(), data)
         self._delete(txn, "alerts", (alert_id.encode() for alert_id in changes.alerts_gone))
         for entry in changes.outbox:
-            value = _ENTRY.pack(entry.kind, entry.count) + entry.body
-            txn.put(_POSITION.pack(entry.position), value, db=self._db["outbox"])
+            content = _ENTRY.pack(entry.kind, entry.count) + entry.body
+            self._put(txn, "outbox", _POSITION.pack(entry.position), content)
         if changes.outbox_gone_through:
             self._delete_outbox(txn, changes.outbox_gone_through)
         if changes.meta is not None:
-            txn.put(b"meta", msgspec.msgpack.encode(changes.meta), db=self._db["meta"])
+            self._put(txn, "meta", b"meta", msgspec.msgpack.encode(changes.meta))
+
+    def _put(self, txn: lmdb.Transaction, name: str, key: bytes, content: bytes) -> None:
+        txn.put(key, _sealed(name, key, content), db=self._db[name])
 
     def _delete(self, txn: lmdb.Transaction, name: str, keys: Iterable[bytes]) -> None:
         for key in keys:
@@ -181,3 +248,13 @@ class CorrelatorStore:
 
     def close(self) -> None:
         self.env.close()
+
+
+def _commit_fault(error: lmdb.Error) -> SdaError:
+    """What a failed commit means: a disk that fails or is full stops the tree, damage a restart."""
+    fault = lmdb_fault("commit the correlator's state", error)
+    if isinstance(fault, Transient):
+        return Unreachable(fault.action, fault.why, "the state has outgrown its map: report it")
+    if isinstance(fault, StateCorrupt):
+        return SdaError(fault.action, fault.why, "the restart recovers it from a snapshot")
+    return fault

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.process import verdict
+from tests.process.flow import Run
 from tests.process.site import Site, prepare
 
 
@@ -25,6 +26,18 @@ def undisturbed(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> dic
     assert len(found) >= 5, f"the input must lead to alerts, got {len(found)}:\n{site.story()}"
     verdict.check(site, found)
     return found
+
+
+@pytest.fixture
+def recorded(prepared: Site, tmp_path: Path) -> Site:
+    """The same input, recorded but not yet in a broker."""
+    return prepared.copy_to(tmp_path / "site", without="broker")
+
+
+@pytest.fixture
+def run(recorded: Site) -> Run:
+    """A running pipeline; ``run.play()`` lets the recording flow into it."""
+    return Run(recorded)
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-EPOCH = "2026-11-23T12:00:00Z"
+EPOCH, EPOCH_NS = "2026-11-23T12:00:00Z", 1_795_435_200 * 10**9
+MINUTES = 2  # of engineered encounters
+RECORDED_S = MINUTES * 60 + 30
 SEED = 7
 FINISH_WITHIN_S = 120
 
@@ -56,9 +58,10 @@ class Site:
         self.topology.write_text(yaml.safe_dump(document, sort_keys=False))
         shutil.copy(ROOT / "sensors.yaml", self.root / "sensors.yaml")
 
-    def copy_to(self, root: Path) -> Site:
+    def copy_to(self, root: Path, *, without: str = "nothing") -> Site:
         """The same inputs (topology, catalogue, sensors, filled broker) without any state."""
-        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("state", "subscriber"))
+        left_out = shutil.ignore_patterns("state", "subscriber", without)
+        shutil.copytree(self.root, root, ignore=left_out)
         return Site(root)
 
     def command(self, tool: str, *arguments: str) -> list[str]:
@@ -114,6 +117,21 @@ class Site:
         lines = path.read_bytes().splitlines() if path.exists() else []
         return [orjson.loads(line) for line in lines if line.startswith(b"{")]
 
+    def lives(self, operator: str) -> int:
+        """How often an operator has become ready."""
+        return sum(event["event"] == "ready" for event in self.events(operator))
+
+    def stands_in(self, operator: str, step: str) -> bool:
+        """Whether an operator is in a step and stays there, as the failpoint ``hang`` makes it."""
+        operators = self.status().get("operators", [])
+        steps = {o["name"]: o["step"].upper() for o in operators if o["step"]}
+        return steps.get(operator) == step and self.silent(operator)
+
+    def silent(self, operator: str) -> bool:
+        """No heartbeat for longer than an idle operator ever takes."""
+        operators = self.status().get("operators", [])
+        return any(o["name"] == operator and (o["silent_s"] or 0) > 0.7 for o in operators)
+
     def story(self) -> str:
         """The end of every log, for a failing test."""
         parts = [(self.root / "supervisor.out").read_text()[-3000:]]
@@ -137,7 +155,7 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def prepare(root: Path, *, objects: int = 60, minutes: int = 2, rate: int = 60) -> Site:
+def prepare(root: Path, *, objects: int = 60, rate: int = 60) -> Site:
     """A small catalogue with engineered encounters and recorded traffic, all of it in the
     broker.
     """
@@ -146,10 +164,10 @@ def prepare(root: Path, *, objects: int = 60, minutes: int = 2, rate: int = 60) 
     site.write_topology()
     site.run(
         "sda-sim", "catalogue", "--epoch", EPOCH, "--seed", str(SEED), "--objects", str(objects),
-        "--minutes", str(minutes), "--per-minute", "12",
+        "--minutes", str(MINUTES), "--per-minute", "12",
     )  # fmt: skip
     site.run(
-        "sda-sim", "record", "traffic.jsonl", "--rate", str(rate), "--for", f"{minutes * 60 + 30}s",
+        "sda-sim", "record", "traffic.jsonl", "--rate", str(rate), "--for", f"{RECORDED_S}s",
         "--seed", str(SEED), "--corrupt", "0.05", "--duplicates", "0.02", "--late", "0.02",
     )  # fmt: skip
     site.fill()

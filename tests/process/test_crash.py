@@ -64,7 +64,7 @@ def test_whole_tree_killed_at_one_instant(
     # The correlator hangs at its n-th commit, so the instant is in the middle whatever the machine.
     process = site.start("--end-of-input", failpoints=f"correlator.after_commit={position}:hang")
     try:
-        wait_until(lambda: hangs(site), site.story)
+        wait_until(lambda: site.stands_in("correlator", "COMMIT"), site.story)
     finally:
         kill_tree(process)
     wait_until(lambda: not site.survivors(), site.story)
@@ -72,18 +72,11 @@ def test_whole_tree_killed_at_one_instant(
     verdict.check(site, undisturbed)
 
 
-def hangs(site: Site) -> bool:
-    """The correlator committed and stands still in its step, while everything before it waits."""
-    operators = site.status().get("operators", [])
-    steps = {operator["name"]: operator["step"] for operator in operators}
-    return steps.get("correlator") == "COMMIT"
-
-
 def test_supervisor_killed_alone_takes_the_tree_with_it(
     site: Site, undisturbed: dict[str, str]
 ) -> None:
     process = site.start("--end-of-input", failpoints="correlator.after_commit=2:hang")
-    wait_until(lambda: hangs(site), site.story)
+    wait_until(lambda: site.stands_in("correlator", "COMMIT"), site.story)
     process.kill()
     process.wait()
     wait_until(lambda: not site.survivors(), site.story)

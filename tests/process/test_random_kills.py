@@ -1,74 +1,90 @@
 """Kills from outside at random moments while traffic flows; effects stay exactly once.
 
-The seed is printed and replays the schedule: ``SDA_SEED=N make tests``. Moments are counted in
-messages seen by the pipeline, not in seconds, so a slow machine runs the same schedule.
+Failures print the seed and the schedule; ``SDA_SEED=N`` replays it. A moment is a share of the
+traffic, not a time, so a slow machine runs the same schedule.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
-import psutil
 import pytest
 
 from tests.process import verdict
+from tests.process.flow import SEED, Run
 from tests.process.site import Site, kill_tree
-from tests.process.test_crash import KIND_OF
+from tests.process.test_crash import KIND_OF, rewinds
 from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
-SEED = int(os.environ.get("SDA_SEED", "20261123"))
 KILLS = 10
-PLAY_SPEED = "12"  # 150 s of event time in 12.5 s
-FLOWING = {"event_time": {"idle_after": "off"}}  # a faster event time than the wall clock's
 
 
-class Run:
-    """A pipeline into which recorded traffic flows while a test disturbs it."""
+def shares(operator: str) -> list[float]:
+    rng = np.random.default_rng([SEED, *operator.encode()])
+    return sorted(rng.uniform(0.02, 0.95, KILLS).tolist())
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        site.write_topology(**FLOWING)
-        self.pipeline = site.start()
-        wait_until(self.running, site.story)
-        self.traffic = subprocess.Popen(
-            site.command("sda-sim", "play", "traffic.jsonl", "--speed", PLAY_SPEED),
-            cwd=site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
 
-    def running(self) -> bool:
-        operators = self.site.status().get("operators", [])
-        return bool(operators) and all(o["state"] == "running" for o in operators)
+@pytest.mark.parametrize("operator", KIND_OF)
+def test_one_operator_at_ten_moments(operator: str, run: Run, undisturbed: dict[str, str]) -> None:
+    run.play()
+    for share in shares(operator):
+        run.wait_for(share)
+        run.kill(operator)
+    run.finish(undisturbed)
+    assert rewinds(run.site) == 0, run.story()
 
-    def pid_of(self, operator: str) -> int | None:
-        found = [o for o in self.site.status().get("operators", []) if o["name"] == operator]
-        return found[0]["pid"] if found and found[0]["state"] == "running" else None
 
-    def wait_for_share(self, share: float) -> None:
-        """Until this share of the recording's event time has been played."""
-        wait_until(lambda: self.share() >= share or self.traffic.poll() is not None, self.site.story)
+def test_two_operators_at_once(run: Run, undisturbed: dict[str, str]) -> None:
+    rng = np.random.default_rng(SEED)
+    run.play()
+    for share in sorted(rng.uniform(0.02, 0.9, KILLS).tolist()):
+        run.wait_for(share)
+        for operator in rng.choice([*KIND_OF], 2, replace=False).tolist():
+            run.kill(operator)
+    run.finish(undisturbed)
 
-    def share(self) -> float:
-        started = psutil.Process(self.traffic.pid).create_time()
-        return (psutil.time.time() - started) / 12.5
 
-    def kill(self, operator: str) -> None:
-        wait_until(lambda: self.pid_of(operator), self.site.story)
-        pid = self.pid_of(operator)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+def kill_supervisor_alone(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
-    def finish(self, undisturbed: dict[str, str]) -> None:
-        """Let the traffic end, stop, then finish the finite input and check everything."""
-        assert self.traffic.wait(120) == 0
-        wait_until(self.running, self.site.story)
-        self.site.run("sda-supervisor", "stop", "--state", "state")
-        self.pipeline.wait(60)
-        self.site.finish()
-        verdict.check(self.site, undisturbed)
+
+@pytest.mark.parametrize("how", [kill_tree, kill_supervisor_alone])
+def test_the_tree_at_three_moments(
+    how: Callable[[subprocess.Popen[bytes]], None], run: Run, undisturbed: dict[str, str]
+) -> None:
+    rng = np.random.default_rng([SEED, len(how.__name__)])
+    run.play()
+    for share in sorted(rng.uniform(0.02, 0.9, 3).tolist()):
+        run.wait_for(share)
+        run.schedule.append(how.__name__)
+        how(run.pipeline)
+        wait_until(lambda: not run.site.survivors(), run.story)
+        run.start()
+    run.finish(undisturbed)
+
+
+STAGES = ("subscriber", "correlator", "normalize", "radar")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_tree_again_while_it_recovers(
+    stage: str, site: Site, undisturbed: dict[str, str]
+) -> None:
+    """Killed in the middle of its work, then once more as soon as ``stage`` is back."""
+    first = site.start("--end-of-input", failpoints="correlator.after_commit=2:hang")
+    wait_until(lambda: site.stands_in("correlator", "COMMIT"), site.story)
+    kill_tree(first)
+    wait_until(lambda: not site.survivors(), site.story)
+    lives = site.lives(stage)
+    second = site.start("--end-of-input")
+    wait_until(lambda: site.lives(stage) > lives or second.poll() is not None, site.story)
+    kill_tree(second)
+    wait_until(lambda: not site.survivors(), site.story)
+    if not (site.state / "complete").exists():
+        site.finish()
+    verdict.check(site, undisturbed)

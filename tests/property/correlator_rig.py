@@ -1,4 +1,4 @@
-"""Drives the correlator's core as its shell does, crashes included, over random worlds. No test.
+"""Drives the correlator's core as its shell does, crashes included, over random worlds.
 
 A world is what the partitions hold, in offset order. A run is one way the pipeline may come through
 it: how batches are cut, how sources interleave, when evaluation happens, when and how it crashes.
@@ -30,7 +30,13 @@ from sda_pipeline.records.frames import (
 )
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.settings import KIND_NAMES, EventTime, Physics
-from tests.property.encounter_rig import KINDS, random_rows, scene, true_deviations
+from tests.property.encounter_rig import (
+    KINDS,
+    early_panes,
+    random_rows,
+    scene,
+    true_deviations,
+)
 from tests.reference.slow_correlator import row_mapping
 from tests.reference.slow_source import Lateness, Row
 
@@ -39,6 +45,8 @@ SOURCES = tuple(KIND_NAMES[kind] for kind in KINDS)
 EVENT_TIME = EventTime()
 # Of the delays between event and arrival: most in time by far, some late by a little or a lot.
 IN_TIME_S = {"radar": 4.9, "optical": 34.0, "isl": 14.5}
+EPOCHS_MAX = 3  # a store is lost at most twice in a run
+CRASHES_MAX = 6
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -74,11 +82,13 @@ class Outcome:
 def make_world(seed: int, rows: int, partitions: int) -> World:
     """``rows`` observations in all, a quarter of them duplicates, over every source."""
     rng = np.random.default_rng(seed)
-    deviation = true_deviations(rng)
+    deviation, early = true_deviations(rng), early_panes(rng)
     share = max(1, rows // len(KINDS))
     by_source, accepted, late = {}, [], 0
     originals = {
-        kind: random_rows(rng, share, kind, deviation=deviation, first_id=1 + share * n)
+        kind: random_rows(
+            rng, share, kind, deviation=deviation, early=early, first_id=1 + share * n
+        )
         for n, kind in enumerate(KINDS)
     }
     every = np.concatenate(list(originals.values()))
@@ -105,7 +115,7 @@ def _delays(rng: np.random.Generator, count: int, in_time_s: float) -> np.ndarra
 
 
 def _repeated(rng: np.random.Generator, row: np.ndarray) -> np.ndarray:
-    """The same observation once more: identical, or in conflict with the first under the same id."""
+    """The same observation once more: identical, or in conflict under the same id."""
     again = row.reshape(1).copy()
     again["ingest"] += 1 + rng.integers(10**9)
     how = rng.random()
@@ -121,7 +131,7 @@ def _repeated(rng: np.random.Generator, row: np.ndarray) -> np.ndarray:
 
 
 def make_frames(world: World, source: str, cut: float, rng: np.random.Generator) -> list[Frame]:
-    """The source's frames for one way of merging its partitions and cutting its batches, END last."""
+    """A source's frames for one merging of its partitions and cutting of its batches; END last."""
     kind = next(kind for kind in KINDS if KIND_NAMES[kind] == source)
     parts = world.partitions[source]
     order = rng.permutation(np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
@@ -219,7 +229,7 @@ def run(
         evaluated = not behind or rng.random() < plan.evaluate
         if evaluated:
             core.evaluate(store.epoch, int(rng.integers(10**18)), effects)
-        crash = rng.random() < plan.crash
+        crash = outcome.crashes < CRASHES_MAX and rng.random() < plan.crash
         if not crash or rng.random() < 0.5:  # the commit went through
             store.commit(core, effects)
             _keep(effects, outcome)
@@ -227,7 +237,7 @@ def run(
                 watch(Step(core, frames, evaluated, effects.emitted, store.epoch))
         if crash:
             outcome.crashes += 1
-            if rng.random() < plan.lost:
+            if store.epoch < EPOCHS_MAX and rng.random() < plan.lost:
                 store = Store(store.epoch + 1)
             core = store.open(physics)
     names = ("applied", "unpaired", "duplicate", "superseded", "shed", "quarantined")

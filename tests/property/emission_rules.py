@@ -132,7 +132,7 @@ class Rules:
             self._check_entry(alert, entry, now, final=closing)
 
     def _may_lower(self, alert: Alert, now: Evaluation | None, mark: int | None) -> bool:
-        """Event time has passed the pane, once a pane, 3 x Pc below the threshold (not for WATCH)."""
+        """Event time is past the pane; once a pane; 3 x Pc below the threshold (not for WATCH)."""
         assert now is not None, "rows do not go away"
         if mark is None or mark < tau(now.pane) or alert.lowered == now.pane:
             return False

@@ -1,4 +1,4 @@
-"""A dozen objects with engineered encounters, and random rows about them. For property tests. No test."""
+"""A dozen objects with engineered encounters, and random rows about them. No test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from sgp4.api import Satrec
 
 from sda_pipeline.astro.catalogue import Catalogue, parse_catalogue
 from sda_pipeline.cli.sim.mean_elements import (
@@ -18,7 +19,6 @@ from sda_pipeline.cli.sim.mean_elements import (
 from sda_pipeline.limits import PANE_NS, SECOND_NS
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.settings import ISL, OPTICAL, RADAR, Physics
-from sgp4.api import Satrec
 from tests.reference.slow_schedule import Encounter, schedule
 
 F8 = np.ndarray
@@ -105,8 +105,27 @@ class Noise(NamedTuple):
 KINDS = {RADAR: Noise(3, 60.0), OPTICAL: Noise(2, 90.0), ISL: Noise(6, 40.0)}
 
 
+def early_panes(rng: np.random.Generator) -> dict[int, tuple[int, int]]:
+    """Some encounters whose objects are seen early only: first and last pane by object index.
+
+    They are evaluated by the first pane that can be, with the oldest rows that can be used.
+    """
+    early: dict[int, tuple[int, int]] = {}
+    for e in scene().encounters:
+        if rng.random() < 0.3:
+            last = e.tca_ns // PANE_NS
+            early[e.low_index] = early[e.high_index] = (last - 11, last - 6)
+    return early
+
+
 def random_rows(
-    rng: np.random.Generator, count: int, kind: int, *, deviation: F8, first_id: int
+    rng: np.random.Generator,
+    count: int,
+    kind: int,
+    *,
+    deviation: F8,
+    early: dict[int, tuple[int, int]],
+    first_id: int,
 ) -> np.ndarray:
     """Rows (count,) of one kind: objects mostly with encounters, times anywhere in the span.
 
@@ -119,6 +138,12 @@ def random_rows(
     any_ = rng.integers(0, at.catalogue.n, count)
     index = np.where(rng.random(count) < 0.9, busy, any_)
     t = T0_NS + (rng.uniform(*SPAN_S, count) * SECOND_NS).astype(np.int64)
+    for k, one in enumerate(index.tolist()):
+        if one in early:
+            first, last = early[one]
+            middle = int(rng.integers(first, last + 1))
+            pane = int(rng.choice([first, last, middle]))
+            t[k] = pane * PANE_NS + int(rng.integers(0, PANE_NS))
     edge = t // PANE_NS * PANE_NS
     draw = rng.random(count)
     rows["t"] = np.where(draw < 0.04, edge, np.where(draw < 0.08, edge + PANE_NS - 1, t))

@@ -1,8 +1,8 @@
-"""Final alerts are a pure function of the applied rows (promise P3), and emission is legal throughout.
+"""Final alerts are a pure function of the applied rows (promise P3); every emission is legal.
 
-The core is fed the same partitions in random cuts, interleavings and evaluation times, with crashes;
-its finals must not differ by a bit, and must agree with the slow reference. Each rule of the core is
-broken once on purpose in test_finals_controls.py.
+The core is fed the same partitions in random cuts, interleavings and evaluation times, with
+crashes; its finals must not differ by a bit, and must agree with the slow reference. Each rule of
+the core is broken once on purpose in test_finals_controls.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ PLANS = st.builds(
     lost=st.sampled_from([0.0, 0.3]),
 )
 RUNS = st.lists(st.tuples(SEEDS, PLANS), min_size=2, max_size=3)
-PHYSICS = st.sampled_from([Physics(), Physics(watch_km=5.0), Physics(hbr_m=5.0)])
+# The narrow bands put most downgrades inside the margin of 3 x Pc.
+NARROW = Physics(red_pc=3e-4, yellow_pc=1e-4)
+PHYSICS = st.sampled_from([Physics(), Physics(watch_km=5.0), NARROW])
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 
@@ -61,7 +63,7 @@ def check_legality(world: World, seed: int, plan: Plan, physics: Physics) -> Rul
     return rules
 
 
-@settings(QUIET, max_examples=60)
+@settings(QUIET, max_examples=40)
 @given(world=WORLDS, runs=RUNS, physics=PHYSICS)
 def test_finals_depend_on_the_applied_rows_only(
     world: World, runs: list[tuple[int, Plan]], physics: Physics
@@ -69,7 +71,7 @@ def test_finals_depend_on_the_applied_rows_only(
     check_purity(world, runs, physics)
 
 
-@settings(QUIET, max_examples=60)
+@settings(QUIET, max_examples=40)
 @given(world=WORLDS, seed=SEEDS, plan=PLANS, physics=PHYSICS)
 def test_every_emission_is_legal_and_none_is_missing(
     world: World, seed: int, plan: Plan, physics: Physics

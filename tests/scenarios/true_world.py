@@ -59,7 +59,7 @@ class TrueWorld:
         )
 
     def passage(self, one: int, two: int, near_ns: int, within_s: float = 5.0) -> Passage:
-        """The nearest approach within so much of a time; its speed from positions a second apart."""
+        """The nearest approach within so much of a time; speed from positions a second apart."""
         best = minimize_scalar(
             lambda s: self.distance(one, two, near_ns, s) ** 2,
             bounds=(-within_s, within_s), method="bounded", options={"xatol": 1e-8},

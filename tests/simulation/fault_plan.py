@@ -1,0 +1,71 @@
+"""Which faults a schedule meets, and when: drawn before it starts. Not how a fault is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.simulation.dice import Dice
+
+Point = tuple[str, str]  # (operator, point)
+
+
+class What(StrEnum):
+    """Classes of faults."""
+
+    KILL = "kill"  # the operator that passes the point
+    OTHER = "kill another"  # one that stands anywhere
+    PAIR = "kill two"  # the one that passes and another
+    TREE = "kill the tree"
+    POWER = "power loss"  # the tree, and what is not synced
+    DAMAGE = "flip a byte"  # in a ring, not yet read
+
+
+# How often each is drawn. The tree's ends are rarer: each costs a whole start.
+WEIGHTS = {What.KILL: 8, What.OTHER: 2, What.PAIR: 2, What.TREE: 3, What.POWER: 4, What.DAMAGE: 2}
+_BAG = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
+COUNTS = (0, 1, 1, 1, 2, 2, 3)  # of faults in one schedule
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Strikes when ``point`` is passed for the ``at``-th time."""
+
+    what: What
+    point: Point
+    at: int
+
+
+@dataclass
+class FaultPlan:
+    """The faults of one schedule, by the point at which they strike."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._armed: dict[Point, list[Fault]] = {}
+        for fault in self.faults:
+            self._armed.setdefault(fault.point, []).append(fault)
+
+    def strikes(self, point: Point, hit: int) -> Fault | None:
+        """The fault that strikes at this pass of a point, if any."""
+        for fault in self._armed.get(point, ()):
+            if fault.at == hit:
+                return fault
+        return None
+
+
+def draw_plan(dice: Dice, passes: dict[Point, int]) -> FaultPlan:
+    """Faults of any class at any point. ``passes`` is how often an undisturbed schedule passes each.
+
+    Every point is as likely as any other, however often it is passed.
+    """
+    points = sorted(passes)
+    faults = []
+    for _ in range(dice.pick(COUNTS)):
+        what = dice.pick(_BAG)
+        if what is What.DAMAGE and any(fault.what is What.DAMAGE for fault in faults):
+            continue  # a fourth rewind within a minute is the end of the tree, and rightly so
+        point = dice.pick(points)
+        faults.append(Fault(what, point, dice.between(1, passes[point])))
+    return FaultPlan(faults)
