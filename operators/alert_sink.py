@@ -13,7 +13,7 @@ from operators.core.outbox import KIND_HORIZON, NO_HORIZON, Place, place_of
 from operators.outbox_input import Batch, Item, OutboxInput
 from sda_pipeline.limits import DEDUP_ENTRIES_MAX, DRAIN_WITHIN_S, SECOND_NS
 from sda_pipeline.records.alert import Entry
-from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.runtime.worker import Worker, check_not_behind
 from sda_pipeline.state.alert_log import AlertLog
 from sda_pipeline.vocabulary import Step
 
@@ -194,6 +194,7 @@ def run(worker: Worker) -> None:
     worker.beat(Step.RECOVER)
     with AlertLog(worker.topology.state / FILE_NAME) as log:
         worker.event("recovered", position=log.position, created=log.created)
+        check_not_behind(worker, "sink_pos", log.position)
         worker.board.set("sink_pos", log.position)
         loop = _Loop(worker, log)
         worker.ready()

@@ -1,33 +1,20 @@
-"""Between the correlator's core and its store: rebuild on open, one transaction per step. No
-decisions on rows.
+"""Between the correlator's core and its store: one transaction per step. No decisions on rows; the
+opening is ``correlator_open.py``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from operators.core.alerts import AlertState
 from operators.core.correlation import Correlation, Effects
-from operators.core.positions import SourcePosition
-from operators.core.schedule import OpenAlert, pane_of
 from sda_pipeline.clock import Clock
-from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.limits import MIB
-from sda_pipeline.records.alert import (
-    EPOCH_SHIFT,
-    Entry,
-    entry_of_closed,
-    entry_of_records,
-)
-from sda_pipeline.records.rows import ROW
-from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.records.alert import Entry, entry_of_closed, entry_of_records
 from sda_pipeline.state.store import Changes, CorrelatorStore, Meta
-from sda_pipeline.topology import Inputs
 
 _encode = msgspec.msgpack.encode
 
@@ -86,13 +73,7 @@ class Checkpoints:
 
     def _number(self, effects: Effects) -> list[Entry]:
         """Give each emission the next outbox position."""
-        entries = []
-        for position, emitted in enumerate(effects.emitted, self.meta.outbox_end + 1):
-            if isinstance(emitted, int):
-                entries.append(entry_of_closed(position, emitted))
-            else:
-                entries.append(entry_of_records(position, emitted))
-        return entries
+        return numbered(effects.emitted, self.meta.outbox_end)
 
     def summary(self) -> dict[str, Any]:
         """Checkpoint pauses since the last summary, ms; empty when there was none."""
@@ -113,82 +94,11 @@ class Checkpoints:
         self._store.close()
 
 
-def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Checkpoints]:
-    """Open the store, check it belongs to this catalogue, rebuild the core from it, sync what was
-    found.
-    """
-    store = CorrelatorStore(worker.topology.state / "correlator")
-    store.sync()
-    meta = store.meta
-    positions = {
-        source: msgspec.msgpack.decode(data, type=SourcePosition)
-        for source, data in store.positions().items()
-    }
-    states = {
-        key: msgspec.msgpack.decode(data, type=AlertState) for key, data in store.alerts().items()
-    }
-    superseded = not store.empty and meta.catalogue != inputs.hash
-    if superseded and not worker.launch.flags.accept_catalogue:
-        raise InvalidConfiguration(
-            "start",
-            [f"the state was built with catalogue {meta.catalogue:016x}, not {inputs.hash:016x}"],
-            "put the old catalogue, sensors and physics back, or start with --accept-catalogue",
-        )
-    adopted = [
-        OpenAlert(state.alert_id, state.low, state.high, state.tca_ns)
-        for state in states.values()
-        if not state.final and state.catalogue != inputs.hash
+def numbered(emitted: Iterable[list[dict[str, Any]] | int], end: int) -> list[Entry]:
+    """Emissions as outbox entries at the positions that follow ``end``."""
+    return [
+        entry_of_closed(position, each)
+        if isinstance(each, int)
+        else entry_of_records(position, each)
+        for position, each in enumerate(emitted, end + 1)
     ]
-    core = Correlation(
-        inputs.catalogue, worker.topology.physics, worker.topology.event_time,
-        worker.topology.sources, inputs.hash, adopted,
-    )  # fmt: skip
-    core.positions.update({s: p for s, p in positions.items() if s in core.positions})
-    core.alerts.update(states)
-    core.closed_to = meta.closed_to
-    if superseded:
-        meta = _supersede(store, core, meta, inputs.hash)
-        worker.event(
-            "catalogue_accepted", catalogue=f"{inputs.hash:016x}", open_alerts=len(adopted)
-        )
-    else:
-        for key, data in store.rows():
-            core.restore(key, np.frombuffer(data, ROW))
-    if store.empty:
-        meta = _first_epoch(worker, store, inputs.hash)
-    worker.event("recovered", path="local" if positions else "fresh", epoch=meta.epoch,
-                 positions={s: p.position for s, p in core.positions.items()})  # fmt: skip
-    return core, Checkpoints(store, meta, worker.clock)
-
-
-def _first_epoch(worker: Worker, store: CorrelatorStore, catalogue: int) -> Meta:
-    """A new store takes an epoch above every one that sink or subscriber may know."""
-    known = max(worker.board.get(word) >> EPOCH_SHIFT for word in ("sink_pos", "sub_pos"))
-    epoch = known + 1
-    start = epoch << EPOCH_SHIFT
-    meta = Meta(catalogue=catalogue, epoch=epoch, outbox_end=start, outbox_deleted=start)
-    store.commit(Changes(meta=meta), lambda: None)
-    return meta
-
-
-def _supersede(store: CorrelatorStore, core: Correlation, meta: Meta, catalogue: int) -> Meta:
-    """Another catalogue was accepted: retained rows speak of the old one and become
-    ``superseded``.
-    """
-    gone: list[tuple[str, int]] = []
-    counted: Counter[str] = Counter()
-    seen: set[tuple[int, int, bytes]] = set()
-    for (source, position), data in store.rows():
-        gone.append((source, position))
-        for row in np.frombuffer(data, ROW):
-            identity = (int(row["sat"]), pane_of(int(row["t"])), row["id"].tobytes())
-            counted[source] += identity not in seen
-            seen.add(identity)
-    for source, rows in counted.items():
-        moved = min(rows, core.positions[source].applied)
-        core.positions[source].applied -= moved
-        core.positions[source].superseded += moved
-    meta = msgspec.structs.replace(meta, catalogue=catalogue)
-    encoded = {source: _encode(core.positions[source]) for source in counted}
-    store.commit(Changes(rows_gone=gone, positions=encoded, meta=meta), lambda: None)
-    return meta

@@ -6,14 +6,20 @@ from __future__ import annotations
 
 from collections import deque
 
-from operators.checkpoint import Checkpoints, open_checkpoints
+from operators.checkpoint import Checkpoints
 from operators.core.correlation import Correlation, Effects
 from operators.core.positions import Fate
+from operators.core.quarantined import generations_of
+from operators.correlator_open import open_checkpoints
+from operators.guard import Guard
+from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
 from sda_pipeline.errors import Rewind
 from sda_pipeline.limits import EVALUATE_EVERY_NS, FRAME_BYTES_MAX, SECOND_NS
 from sda_pipeline.records.alert import Entry
 from sda_pipeline.records.frames import Frame, parse_header, parse_payload
+from sda_pipeline.records.rows import Rows
 from sda_pipeline.ring.endpoints import Slot
+from sda_pipeline.runtime.in_flight import BatchAt, Culprit
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.topology import load_inputs
 from sda_pipeline.vocabulary import Step
@@ -29,6 +35,7 @@ class _Loop:
     def __init__(self, worker: Worker, core: Correlation, checkpoints: Checkpoints) -> None:
         self.worker, self.core, self.checkpoints = worker, core, checkpoints
         self.input, self.output = worker.only_input, worker.only_output
+        self.guard = Guard(worker)
         sink = worker.board.get("sink_pos")
         self.unpublished: deque[Entry] = deque(
             entry for entry in checkpoints.outbox if entry.position > sink
@@ -83,11 +90,10 @@ class _Loop:
         worker.fail("after_read")
         # 2 drop what is applied already; a gap is a rewind
         frames = self.select(slots)
-        for _, frame in frames:
-            worker.fail_rows(frame.rows)
         worker.fail("after_select")
         # 3 the pure step
         worker.beat(Step.COMPUTE)
+        self.begin(frames)
         effects = Effects()
         self.core.apply(frames, effects)
         if self.evaluation_due():
@@ -105,6 +111,7 @@ class _Loop:
         worker.fail("after_board")
         if slots:
             self.input.release(slots[-1].end)
+            self.guard.done()
         worker.fail("after_release")
         # 6 publish the outbox: what fits, in order, without blocking
         worker.beat(Step.PUBLISH)
@@ -112,6 +119,39 @@ class _Loop:
         published = self.publish()
         worker.fail("after_publish")
         return bool(slots) or published
+
+    def begin(self, frames: list[tuple[str, Frame]]) -> None:
+        """These are in flight from here on; in a suspect life their rows are tried one by one."""
+        if not frames:
+            return
+        sources = self.worker.topology.sources
+        source, first = frames[0]
+        self.guard.begin(BatchAt(sources.index(source) + 1, first.header.position))
+        admitted = [(s, frame, self.core.admitted(s, frame)) for s, frame in frames]
+        if self.guard.suspects:
+            self.probe(
+                [(s, f, rows[k : k + 1]) for s, f, rows in admitted for k in range(len(rows))]
+            )
+        for _, _, rows in admitted:
+            self.worker.fail_rows(rows)
+
+    def probe(self, alone: list[tuple[str, Frame, Rows]]) -> None:
+        """Apply and evaluate each row alone, after what was dirty before, in a child."""
+        core, epoch, now = self.core, self.checkpoints.epoch, self.worker.clock.wall_ns()
+
+        def attempt(number: int) -> None:
+            source, _, row = alone[number]
+            self.worker.fail_rows(row)
+            core.rehearse(source, row, epoch, now)
+
+        def name(number: int) -> Culprit:
+            source, frame, row = alone[number]
+            partition = int(row["partition"][0])
+            generation = generations_of(frame)[partition]
+            index = self.worker.topology.sources.index(source)
+            return Culprit(index, generation, partition, int(row["offset"][0]))
+
+        self.guard.probe(len(alone), attempt, name, lambda: core.evaluate(epoch, now, Effects()))
 
     def evaluation_due(self) -> bool:
         """At most every 100 ms, also without input."""
@@ -165,6 +205,9 @@ def run(worker: Worker) -> None:
     for satno, why in inputs.catalogue.refused:
         worker.event("object_refused", satno=satno, why=why)
     core, checkpoints = open_checkpoints(worker, inputs)
+    for line in read_quarantine(worker.topology.state / NAME):
+        if line.report:  # others never became a row
+            core.quarantined.setdefault(line.source, set()).add(line.coordinates)
     loop = _Loop(worker, core, checkpoints)
     loop.publish_words()
     worker.ready()

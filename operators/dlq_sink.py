@@ -15,7 +15,7 @@ from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import REJECT_CHUNK_BYTES
 from sda_pipeline.records.rejects import Reject, RejectHead, unpack_rejects
 from sda_pipeline.ring.endpoints import Consumer
-from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.runtime.worker import Worker, check_not_behind
 from sda_pipeline.vocabulary import Step
 
 DIRECTORY = "dlq"
@@ -134,6 +134,9 @@ def run(worker: Worker) -> None:
     with DlqFiles(worker.topology.state / DIRECTORY) as files:
         for fault in files.faults:
             worker.event("dlq_repaired", why=fault)
+        for source in worker.topology.sources:
+            done = files.marks.get(source, NOTHING).done
+            check_not_behind(worker, f"{source}.dlq_done", done)
         loop = _Loop(worker, files)
         loop.publish_done()
         worker.ready()

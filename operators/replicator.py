@@ -4,26 +4,85 @@ commit.
 
 from __future__ import annotations
 
+from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import SECOND_NS, SNAPSHOTS_KEPT
+from sda_pipeline.runtime.disk import DiskReserve
 from sda_pipeline.runtime.worker import Worker
-from sda_pipeline.state.snapshot import Manifest, manifests, prune, take_snapshot
+from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
+from sda_pipeline.state.snapshot import Manifest, every_manifest, prune, take_snapshot
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.vocabulary import Step
 
 WAIT_S = 1.0
 
 
+class _Replicator:
+    """What it has open and has done."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.directory = worker.topology.state / SNAPSHOTS
+        self.store = self.open_store()
+        reserve = worker.topology.disk_reserve_bytes
+        self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
+        self.kept: list[Manifest] = []
+        for found in every_manifest(self.directory):
+            if isinstance(found, Manifest):
+                self.kept.append(found)
+            else:
+                worker.event("snapshot_damaged", path=str(found.path), why=found.why)
+        self.seen = self.kept[0].positions if self.kept else {}  # a source not in it stands at 0
+
+    def open_store(self) -> CorrelatorStore:
+        """The correlator's store, to read beside it."""
+        return CorrelatorStore(self.worker.topology.state / CORRELATOR, readonly=True)
+
+    def due(self) -> bool:
+        """Whether the store has changed, and a copy of it leaves the disk its reserve."""
+        worker = self.worker
+        changed = any(
+            worker.board.get(f"{source}.applied") != self.seen.get(source, 0)
+            for source in worker.topology.sources
+        )
+        return changed and self.disk.enough(worker.clock.monotonic_ns())
+
+    def take(self) -> None:
+        """One snapshot; what keeps it from being taken is told, and tried again a cadence later."""
+        worker = self.worker
+        try:
+            if self.store.replaced:  # the correlator has recovered: what is open here is aside
+                self.store.close()
+                self.store = self.open_store()
+            self.store.env.reader_check()
+            manifest = take_snapshot(
+                self.store, self.directory, worker.clock.wall_ns(), worker.fail
+            )
+            self.kept = prune(self.directory, SNAPSHOTS_KEPT)
+        except (SdaError, OSError) as error:
+            worker.event("snapshot_failed", why=str(error))
+            return
+        self.publish_words()
+        self.seen = manifest.positions
+        worker.event("snapshot", sequence=manifest.sequence, size_bytes=manifest.size_bytes)
+
+    def publish_words(self) -> None:
+        """Tell which snapshot is newest, and from where on the oldest one needs each log."""
+        board = self.worker.board
+        for source in self.worker.topology.sources:
+            oldest = min((m.positions.get(source, 0) for m in self.kept), default=0)
+            board.set(f"{source}.snapshot", oldest)
+        if self.kept:
+            board.set("snapshot_seq", self.kept[0].sequence)
+            board.set("snapshot_at", self.kept[0].created_ns)
+
+
 def run(worker: Worker) -> None:
     """Take a snapshot whenever the cadence is due and the store has changed, until told to stop."""
     worker.beat(Step.RECOVER)
-    topology = worker.topology
-    directory = topology.state / "snapshots"
-    store = CorrelatorStore(topology.state / "correlator", readonly=True)
-    kept = manifests(directory)
-    publish_words(worker, kept)
+    replicator = _Replicator(worker)
+    replicator.publish_words()
     worker.ready()
-    seen = kept[0].positions if kept else dict.fromkeys(topology.sources, 0)
-    every_ns = round(topology.snapshot_every_s * SECOND_NS)
+    every_ns = round(worker.topology.snapshot_every_s * SECOND_NS)
     due = worker.clock.monotonic_ns() + every_ns
     while not worker.stopping:
         if worker.clock.monotonic_ns() < due:
@@ -31,24 +90,7 @@ def run(worker: Worker) -> None:
             worker.wait(min(WAIT_S, max(0.0, left_s)))
             continue
         due = worker.clock.monotonic_ns() + every_ns
-        applied = {s: worker.board.get(f"{s}.applied") for s in topology.sources}
-        if applied == seen:
-            continue
-        worker.beat(Step.SNAPSHOT)
-        store.env.reader_check()
-        manifest = take_snapshot(store, directory, worker.clock.wall_ns(), worker.fail)
-        kept = prune(directory, SNAPSHOTS_KEPT)
-        publish_words(worker, kept)
-        seen = manifest.positions
-        worker.event("snapshot", sequence=manifest.sequence, size_bytes=manifest.size_bytes)
-    store.close()
-
-
-def publish_words(worker: Worker, kept: list[Manifest]) -> None:
-    """Tell which snapshot is newest, and from where on the oldest one needs each source's log."""
-    for source in worker.topology.sources:
-        oldest = min((m.positions.get(source, 0) for m in kept), default=0)
-        worker.board.set(f"{source}.snapshot", oldest)
-    if kept:
-        worker.board.set("snapshot_seq", kept[0].sequence)
-        worker.board.set("snapshot_at", kept[0].created_ns)
+        if replicator.due():
+            worker.beat(Step.SNAPSHOT)
+            replicator.take()
+    replicator.store.close()

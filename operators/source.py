@@ -5,10 +5,11 @@ The log is the truth it owns.
 
 from __future__ import annotations
 
-from operators.core.batch import EMPTY, Built, Source, build_frame, join, rejects_of, settle
+from operators.core.batch import EMPTY, Built, Source, build_frame, join
 from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
+from operators.digest import Digester
 from operators.reject_cursor import RejectCursor
 from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
@@ -44,14 +45,15 @@ class SourceLoop:
     """One incarnation of one source."""
 
     def __init__(self, worker: Worker, opened: Opened, reducer: Reducer, source: Source) -> None:
-        self.worker, self.reducer, self.source = worker, reducer, source
+        self.worker, self.source = worker, source
         self.log, self.consumer = opened.log, opened.consumer
         name, settings = worker.name, worker.topology.event_time
         self.ring = worker.output_to("normalize")
-        self.words = {w: f"{name}.{w}" for w in ("log_end", "lag", "log_id", "watermark", "ended")}
+        words = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
+        self.words = {word: f"{name}.{word}" for word in words}
         kind = worker.kind.removesuffix("-source")
         last = self.log.last()
-        self.ended = last is not None and last.header.kind == KIND_END
+        self.ended = last is not None and last.header.watermark == TIME_END_NS
         self.counts = Counts()
         self.offsets = Offsets(())
         self.clock = EventClock(
@@ -63,8 +65,10 @@ class SourceLoop:
         self.rejects = RejectCursor(
             source.index, self.log, worker.output_to("dlq-sink"), opened.dlq_done
         )
-        self.disk = DiskReserve(worker.topology.state, worker.topology.disk_reserve_bytes)
+        reserve = worker.topology.disk_reserve_bytes
+        self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
         self.swept_at = worker.clock.monotonic_ns()
+        self.digester = Digester(worker, source.index, reducer)
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
         """Continue from what the log's last record says."""
@@ -100,6 +104,7 @@ class SourceLoop:
         board.set(self.words["log_end"], self.log.end)
         board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))
         board.set(self.words["ended"], int(self.ended))
+        board.set(self.words["reported"], self.counts.reported)
 
     def republish(self, applied: int) -> None:
         """Send again what the correlator has not applied; it drops by position what it has."""
@@ -142,15 +147,12 @@ class SourceLoop:
         worker.fail("after_consume")
         # 2 decode, validate, reduce; lateness; keep rejects with their raw bytes
         worker.beat(Step.COMPUTE)
-        reduced = self.reducer.reduce(batch.values, batch.timestamps_ms)
-        rows, counts = settle(batch, reduced, self.clock, ingest)
-        rejects = rejects_of(batch, reduced, self.offsets.generations)
-        self.counts = self.counts.plus(counts)
+        digested = self.digester.digest(batch, self.offsets, self.clock, ingest)
+        self.counts = self.counts.plus(digested.counts)
         self.idle.consumed(self.offsets.consumed(batch))
-        worker.fail_rows(rows)
         worker.fail("after_reduce")
         # 3-5 append, sync, publish
-        self.record(KIND_ROWS, ingest, rows, rejects)
+        self.record(KIND_ROWS, ingest, digested.rows, digested.rejects)
         # 6 commit to the broker, for observers: the log is the truth
         worker.beat(Step.COMMIT)
         self.consumer.commit(self.offsets.next)
@@ -163,7 +165,8 @@ class SourceLoop:
     ) -> None:
         """Steps 3 to 5: make one frame durable, then publish it."""
         worker = self.worker
-        watermark = TIME_END_NS if kind == KIND_END else self.clock.source_watermark()
+        ended = self.ended or kind == KIND_END
+        watermark = TIME_END_NS if ended else self.clock.source_watermark()
         built = build_frame(
             self.source,
             kind,
@@ -181,7 +184,8 @@ class SourceLoop:
         # 4 fdatasync; only now may the board and the rings know of it
         self.log.sync()
         worker.fail("after_sync")
-        self.ended = kind == KIND_END
+        self.digester.done()
+        self.ended = ended
         self.publish_words()
         if rejects:
             self.rejects.logged(self.log.end)
@@ -190,6 +194,14 @@ class SourceLoop:
         self.publish(built)
         self.send_rejects()
         worker.fail("after_publish")
+
+    def report_quarantined(self) -> None:
+        """Log the originals of rows that the correlator had to skip, each once, as rejects."""
+        while (reject := self.digester.next_report(
+            self.counts.reported, self.consumer, self.offsets.next, self.locate
+        )) is not None:  # fmt: skip
+            self.counts = self.counts.plus(Counts(reported=1))
+            self.record(KIND_ROWS, self.worker.clock.wall_ns(), rejects=[reject])
 
     def consume(self) -> Batch:
         """Wait shortly for a first message, then linger for company."""
@@ -270,14 +282,14 @@ def run(worker: Worker) -> None:
     worker.ready()
     loop.republish(worker.board.get(f"{worker.name}.applied"))
     while not worker.stopping:
+        loop.report_quarantined()
         if loop.ended:
             loop.report_lag()
             loop.send_rejects()
             worker.wait(IDLE_POLL_S)
         elif not loop.disk.enough(worker.clock.monotonic_ns()):
             loop.idle.busy()
-            worker.wait(BLOCKED_WAIT_S)
-            worker.beat(Step.PAUSED)
+            worker.wait(BLOCKED_WAIT_S, step=Step.PAUSED)
         elif not loop.step():
             loop.send_rejects()
             worker.beat(Step.WAIT)

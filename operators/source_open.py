@@ -15,6 +15,7 @@ from sda_pipeline.broker.port import Consumer
 from sda_pipeline.log.source_log import LogStart, SourceLog, set_aside
 from sda_pipeline.records.frames import Counts, Part, parse_payload
 from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.state.recovery import CORRELATOR, LOGS
 from sda_pipeline.state.store import CorrelatorStore
 
 
@@ -35,45 +36,58 @@ def open_source(worker: Worker) -> Opened:
     """
     topology, name = worker.topology, worker.name
     index = topology.sources.index(name)
-    directory = topology.state / "log" / name
-    applied = worker.board.get(f"{name}.applied")
-    new = LogStart(int.from_bytes(os.urandom(8), "little"), applied + 1)
-    if applied and not SourceLog.exists(directory):
-        worker.event("log_missing", applied=applied)
+    directory = topology.state / LOGS / name
+    position = _applied(worker)
+    new = LogStart(int.from_bytes(os.urandom(8), "little"), position.position + 1)
     created = not SourceLog.exists(directory)
+    if created and position.position:
+        worker.event("log_missing", applied=position.position)
     log = SourceLog.open(directory, index, new)
     if log.truncated_bytes:
         worker.event("log_tail_truncated", bytes=log.truncated_bytes, end=log.end)
-    if log.end < applied or log.first > applied + 1:
-        worker.event("log_does_not_fit", first=log.first, end=log.end, applied=applied)
+    if not position.fits(log.log_id, log.first, log.end):
+        worker.event("log_does_not_fit", first=log.first, end=log.end, applied=position.position,
+                     log_id=f"{log.log_id:016x}")  # fmt: skip
         log.close()
         worker.event("log_set_aside", path=str(set_aside(directory)))
         log, created = SourceLog.open(directory, index, new), True
-    parts, counts = _last_known(worker, log)
+    parts, counts = _last_known(log, position)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"
     consumer = open_consumer(
         topology.broker, spec.topic, topology.pipeline, topology.broker_partitions
     )
-    # What the board says of an earlier log does not speak of a new one.
-    dlq_done = log.first - 1 if created else worker.board.get(f"{name}.dlq_done")
-    return Opened(log, parts, counts, consumer, dlq_done)
+    return Opened(log, parts, counts, consumer, _dlq_done(worker, log, created=created))
 
 
-def _last_known(worker: Worker, log: SourceLog) -> tuple[tuple[Part, ...], Counts]:
-    """Offsets, watermarks and counts: from the log's last record, else from the correlator's
-    positions.
+def _applied(worker: Worker) -> SourcePosition:
+    """Where the correlator stands, from its store: what is needed to make a log anew, in one
+    look.
     """
-    last = log.last()
-    if last is not None:
-        frame = parse_payload(last.header, last.payload)
-        return frame.parts, frame.counts
-    store = CorrelatorStore(worker.topology.state / "correlator", readonly=True)
+    store = CorrelatorStore(worker.topology.state / CORRELATOR, readonly=True)
     try:
         data = store.positions().get(worker.name)
     finally:
         store.close()
-    if data is None:
-        return (), Counts()
-    position = msgspec.msgpack.decode(data, type=SourcePosition)
-    return position.parts, Counts(*position.counts)
+    return msgspec.msgpack.decode(data, type=SourcePosition) if data else SourcePosition()
+
+
+def _last_known(log: SourceLog, position: SourcePosition) -> tuple[tuple[Part, ...], Counts]:
+    """Offsets, watermarks and counts: from the log's last record, else from the correlator's
+    positions.
+    """
+    last = log.last()
+    if last is None:
+        return position.parts, Counts(*position.counts)
+    frame = parse_payload(last.header, last.payload)
+    return frame.parts, frame.counts
+
+
+def _dlq_done(worker: Worker, log: SourceLog, *, created: bool) -> int:
+    """Up to where this log's rejects are in the DLQ; what the board says is of an older log when
+    this one is new.
+    """
+    told = worker.board.get(f"{worker.name}.dlq_done")
+    if created and told < log.first - 1:  # they went with the log: only the counts know of them
+        worker.event("rejects_in_doubt", above=told, through=log.first - 1)
+    return log.first - 1 if created else told

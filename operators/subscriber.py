@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from operators.core.effects import Outcome, Verdict, apply, close
 from operators.outbox_input import Batch, Item, OutboxInput
-from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.runtime.worker import Worker, check_not_behind
 from sda_pipeline.state.alert_state import Action
 from sda_pipeline.state.subscriber_store import FILE_NAME, SubscriberStore
 from sda_pipeline.vocabulary import Effect, Step
@@ -103,6 +103,7 @@ def run(worker: Worker) -> None:
     worker.beat(Step.RECOVER)
     with SubscriberStore(worker.topology.subscriber / FILE_NAME) as store:
         worker.event("recovered", position=store.position, created=store.created)
+        check_not_behind(worker, "sub_pos", store.position)
         worker.board.set("sub_pos", store.position)
         loop = _Loop(worker, store)
         worker.ready()

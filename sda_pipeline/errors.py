@@ -5,6 +5,7 @@ Messages read ``cannot ACTION: WHY; HINT`` so that an operator at 02:00 knows th
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -92,3 +93,23 @@ class Transient(SdaError):
 
 class BrokerFull(Transient):
     """The embedded broker's map is full; it empties as the sources consume."""
+
+
+_DISK_HINTS = {
+    errno.ENOSPC: "free some space and start again: nothing that was acknowledged is lost",
+    errno.EDQUOT: "raise the quota and start again: nothing that was acknowledged is lost",
+    errno.EIO: "check the disk and its cable, then start again",
+    errno.EROFS: "make the file system writable and start again",
+}
+
+
+def disk_fault(action: str, error: OSError) -> Unreachable | None:
+    """A disk that is full or fails, as an error that stops the tree; None for any other error.
+
+    Trying again cannot help: after a failed sync the page cache reports success without the data.
+    """
+    hint = _DISK_HINTS.get(error.errno or 0)
+    if hint is None:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return Unreachable(action, f"{where}{error.strerror}", hint)

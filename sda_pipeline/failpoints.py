@@ -3,7 +3,7 @@
 ``SDA_FAILPOINTS="correlator.after_commit=3:kill,radar.row@UUID:kill"``: the first at its third
 hit, in the
 operator's first incarnation only; the second whenever that observation id passes, in every
-incarnation.
+incarnation (several such items may name one point).
 Actions: ``kill`` (SIGKILL to itself), ``kill_in_sync`` (SIGKILL while the main thread is inside
 its next
 fdatasync), ``hang`` (sleep without end).
@@ -18,10 +18,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import UsageError
-from sda_pipeline.records.rows import Rows, uuid_text
+
+if TYPE_CHECKING:  # numpy costs each forwarder a tenth of a second at every start
+    from sda_pipeline.records.rows import Rows
 
 _FDATASYNC = {"x86_64": "75", "aarch64": "83"}
 
@@ -30,7 +33,6 @@ _FDATASYNC = {"x86_64": "75", "aarch64": "83"}
 class _Point:
     action: str
     at: int = 1
-    observation: str | None = None
     hits: int = 0
 
 
@@ -77,8 +79,7 @@ def parse(text: str) -> dict[str, _Point]:
                 f"actions: {[*ACTIONS]}",
             )
         if "@" in where:
-            name, observation = where.split("@", 1)
-            points[name] = _Point(action, observation=observation.lower())
+            points[where.lower()] = _Point(action)
         else:
             name, _, count = where.partition("=")
             points[name] = _Point(action, int(count or "1"))
@@ -100,7 +101,7 @@ def hit(name: str) -> None:
     if not _points:
         return
     point = _points.get(name)
-    if point is None or point.observation is not None or _incarnation != 1:
+    if point is None or _incarnation != 1:
         return
     point.hits += 1
     if point.hits == point.at:
@@ -108,11 +109,12 @@ def hit(name: str) -> None:
 
 
 def hit_rows(name: str, rows: Rows) -> None:
-    """Pass a point with rows in hand; acts when the configured observation is among them."""
-    if not _points:
-        return
-    point = _points.get(name)
-    if point is None or point.observation is None:
-        return
-    if any(uuid_text(row["id"]) == point.observation for row in rows):
-        ACTIONS[point.action]()
+    """Pass a point with rows in hand; acts when a configured observation is among them."""
+    wanted = [where for where in _points if where.startswith(f"{name}@")]
+    if wanted:
+        from sda_pipeline.records.rows import uuid_text
+
+        present = {f"{name}@{uuid_text(row['id'])}" for row in rows}
+        for where in wanted:
+            if where in present:
+                ACTIONS[_points[where].action]()

@@ -68,6 +68,7 @@ RECOVERY_KILL_S = 300.0
 READY_WITHIN_S = 300.0
 DRAIN_WITHIN_S = 30.0
 LOCK_WAIT_S = 10.0
+DEATHS_BEFORE_PROBE = 2  # in a row at one batch: the next life tries its records one by one
 
 assert PANES_PER_ENCOUNTER * PANE_NS <= SCHEDULE_AHEAD_NS, "a row could outrun the schedule"
 assert REJECT_CHUNK_BYTES > PAYLOAD_BYTES_MAX * 4, "a reject must fit its chunk with room to spare"

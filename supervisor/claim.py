@@ -35,20 +35,35 @@ def prepare(state: Path) -> None:
     action = f"use the state directory {state}"
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = state.stat().st_uid
+        _refuse_foreign("it", state, action)
         names = {path.name for path in state.iterdir()}
-        if owner != os.geteuid():
-            why = f"it belongs to user {owner}, not to {os.geteuid()}"
-            raise InvalidConfiguration(action, [why], "run as its owner or name another directory")
         if names and not names & _KNOWN:
             why = f"it holds other files ({', '.join(sorted(names)[:3])})"
             raise InvalidConfiguration(action, [why], "name a directory of its own")
+        for path in state.iterdir():
+            _refuse_foreign(path.name, path, action)
         state.chmod(0o700)
         (state / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InvalidConfiguration(
             action, [f"{error.strerror}: {error.filename or state}"], "name a writable directory"
         ) from error
+
+
+def check_owner(directory: Path) -> None:
+    """InvalidConfiguration when a directory outside the state is there and not ours."""
+    _refuse_foreign("it", directory, f"use the directory {directory}")
+
+
+def _refuse_foreign(what: str, path: Path, action: str) -> None:
+    """Files of two users in one store would end in a store that neither can use."""
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:  # not there yet, or a temporary file of a tree that is just ending
+        return
+    if owner != os.geteuid():
+        why = f"{what} belongs to user {owner}, not to {os.geteuid()}"
+        raise InvalidConfiguration(action, [why], "run as its owner or name another directory")
 
 
 def take_lock(state: Path, clock: Clock, answered_by: Callable[[], int | None]) -> int:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.errors import ExitCode, NotRunning, SdaError, UsageError
+from sda_pipeline.errors import ExitCode, NotRunning, SdaError, UsageError, disk_fault
 from sda_pipeline.limits import DRAIN_WITHIN_S, READY_WITHIN_S, SECOND_NS
 from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.topology import load_topology
@@ -226,6 +226,8 @@ def run(arguments: list[str]) -> int:
 def _as_sda_error(error: BaseException) -> SdaError:
     if isinstance(error, SdaError):
         return error
+    if isinstance(error, OSError) and (fault := disk_fault("go on", error)) is not None:
+        return fault
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "sda-supervisor"
         why = error.format_message().strip().rstrip(".").replace("\n", " ")

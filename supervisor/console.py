@@ -31,6 +31,10 @@ def _killing(fields: _Fields) -> str | None:
 _TEXTS: dict[Event, Callable[[_Fields], str | None]] = {
     Event.READY: _ready,
     Event.DIED: lambda f: None if f["asked"] else f"died: {f['why']}",
+    Event.SUSPECT: lambda _: "looks for the record it dies of",
+    Event.QUARANTINED: lambda f: (
+        f"record quarantined: {f['source']}, partition {f['partition']}, offset {f['offset']}"
+    ),
     Event.BACKOFF: lambda f: f"comes back in {f['seconds']:.2f} s",
     Event.SPAWN_FAILED: lambda f: f"cannot be started: {f['why']}",
     Event.SLOW: lambda f: f"no sign of life for {f['seconds']:.0f} s in {f['step']}",

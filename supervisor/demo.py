@@ -119,7 +119,7 @@ class Demo:
             count_text = f"{len(present.encounters_ns):,} engineered encounters until {until} UTC"
             say(f"catalogue {name}: {present.objects:,} objects, {count_text}")
         flags = ["--accept-catalogue"] if needs_accepting(self.topology) else []
-        reason = " --accept-catalogue (the state is of another one)" if flags else ""
+        reason = ", accepting the catalogue in place of its own" if flags else ""
         count, state = len(self.topology.operators), _short(self.topology.state)
         say(f"starting {count} operators on the state {state}{reason}; Ctrl-C drains")
         return flags
@@ -243,6 +243,7 @@ def _short(path: Path) -> str:
 
 def _sum_up(demo: Demo) -> None:
     """The closing summary; Relayed when the audit finds a contradiction."""
+    demo.screen.say("drained; adding up ...")  # a second for every half million observations
     report = audit(demo.topology)
     demo.screen.print(["", *summary_lines(report.sources, demo.feed.alerts, demo.seconds)])
     if report.faults:

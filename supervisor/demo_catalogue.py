@@ -5,13 +5,14 @@ Never one that is not the simulator's: what a user brought is not overwritten.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import NamedTuple
 
 from sda_pipeline.astro.catalogue import configuration_hash
 from sda_pipeline.cli.sim.truth import Truth, read_truth, truth_path
 from sda_pipeline.errors import InvalidConfiguration, SdaError
 from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.state.environment import DATA_FILE, damage_of
+from sda_pipeline.state.recovery import CORRELATOR
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.topology import Topology
 
@@ -64,17 +65,21 @@ def _present(truth: Truth) -> Present:
 def needs_accepting(topology: Topology) -> bool:
     """Whether the state was built with another catalogue, other sensors or other physics.
 
-    Call while no pipeline runs. A state that cannot be read is for the operators to report.
+    Call while no pipeline runs. What cannot be told counts as another: accepting the same one
+    changes nothing, and a damaged state is recovered from a snapshot of whatever catalogue.
     """
-    directory = topology.state / "correlator"
-    if not directory.exists():
+    directory = topology.state / CORRELATOR
+    if not (directory / DATA_FILE).exists():
         return False
-    with suppress(SdaError, OSError):
+    if damage_of(directory / DATA_FILE):  # before the engine opens it: it might die of it
+        return True
+    try:
+        inputs = topology.catalogue.read_bytes(), topology.sensors.read_bytes()
         store = CorrelatorStore(directory, readonly=True)
-        try:
-            inputs = topology.catalogue.read_bytes(), topology.sensors.read_bytes()
-            current = configuration_hash(*inputs, topology.physics)
-            return not store.empty and store.meta.catalogue != current
-        finally:
-            store.close()
-    return False
+    except (SdaError, OSError):
+        return True
+    try:
+        current = configuration_hash(*inputs, topology.physics)
+        return not store.empty and store.meta.catalogue != current
+    finally:
+        store.close()

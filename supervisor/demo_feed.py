@@ -18,6 +18,7 @@ from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.frames import Counts
 from sda_pipeline.records.times import parse_times
 from sda_pipeline.runtime.audit import AppliedPosition
+from sda_pipeline.state.recovery import CORRELATOR
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.state.subscriber_store import FILE_NAME, read_actions, read_news
 from sda_pipeline.topology import Topology
@@ -65,7 +66,7 @@ class Feed:
         return self.facts
 
     def _count(self) -> None:
-        directory = self._topology.state / "correlator"
+        directory = self._topology.state / CORRELATOR
         if not directory.exists():
             return
         store = CorrelatorStore(directory, readonly=True)

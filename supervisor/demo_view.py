@@ -60,12 +60,12 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("pair", 0, 13, right=False),
-    Column("level", 22, 6, right=False),
-    Column("TCA", 32, 10, right=True),
-    Column("change", 50, 16, right=False),
-    Column("miss", 59, 8, right=True),
-    Column("Pc", 68, 8, right=True),
-    Column("since", 75, 6, right=True),
+    Column("level", 21, 6, right=False),
+    Column("TCA", 33, 10, right=True),
+    Column("change", 51, 16, right=False),
+    Column("miss", 61, 8, right=True),
+    Column("Pc", 71, 8, right=True),
+    Column("since", 79, 6, right=True),
 )
 
 

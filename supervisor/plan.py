@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sda_pipeline.ring.board import positions_of
+from sda_pipeline.runtime.in_flight import POSITION, ROW, SOURCE
 from sda_pipeline.topology import SOURCE_KINDS, Topology
 
 _FORWARDERS = ("normalize", "prioritize")  # own no truth and read no position from the board
@@ -15,7 +16,7 @@ _FIRST_STAGE = 0
 
 # Words an operator says about its own life; the supervisor puts them back between two lives.
 _LIFE_WORDS = ("heartbeat", "step", "step_since", "ready")
-IN_FLIGHT_WORDS = ("in_flight_source", "in_flight_position", "in_flight_row")
+IN_FLIGHT_WORDS = (SOURCE, POSITION, ROW)
 
 
 def waits_for(topology: Topology) -> dict[str, frozenset[str]]:

@@ -30,22 +30,29 @@ class Deaths:
     _recent: deque[int] = field(default_factory=deque)
     _strikes: int = 0  # deaths in a row, each after a short life; the delay doubles with them
 
-    def note(self, now: int, ready_for_ns: int) -> float | None:
+    def note(self, now: int, ready_for_ns: int, spared: int = 0) -> float | None:
         """Count a death; the delay in seconds before the successor, None when the budget is spent.
 
         ``ready_for_ns`` is how long the dead one had been ready. A life longer than the longest
-        delay ends a row of short ones; it stays in the budget.
+        delay ends a row of short ones; it stays in the budget. The last ``spared`` deaths do not
+        count now: they may yet be forgiven.
         """
         policy = self.policy
         self._recent.append(now)
         _forget(self._recent, now, policy.budget_window_s)
-        if len(self._recent) >= policy.budget_deaths:
+        if len(self._recent) - spared >= policy.budget_deaths:
             return None
         if ready_for_ns > policy.backoff_max_s * SECOND_NS:
             self._strikes = 0
         delay = min(policy.backoff_s * 2.0 ** min(self._strikes, 60), policy.backoff_max_s)
         self._strikes += 1
         return delay
+
+    def forgive(self, count: int) -> None:
+        """The last ``count`` deaths were a record's doing, which is out of the way now."""
+        for _ in range(min(count, len(self._recent))):
+            self._recent.pop()
+        self._strikes = max(0, self._strikes - count)
 
     @property
     def recent(self) -> int:

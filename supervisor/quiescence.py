@@ -9,7 +9,7 @@ from sda_pipeline.records.alert import NUMBER_MASK
 
 APART_NS = SECOND_NS // 10  # a batch on its way between two words shows within this time
 
-_POSITIONS = ("log_end", "applied", "dlq_done", "lag", "ended")
+_POSITIONS = ("log_end", "applied", "dlq_done", "lag", "ended", "quarantined", "reported")
 _GLOBAL = ("dirty", "outbox_end", "sink_pos", "sub_pos")
 
 
@@ -27,6 +27,7 @@ def delivered(words: Mapping[str, int], sources: Sequence[str]) -> bool:
         all(
             words[f"{s}.lag"] == 0
             and words[f"{s}.log_end"] == words[f"{s}.applied"] == words[f"{s}.dlq_done"]
+            and words[f"{s}.reported"] >= words[f"{s}.quarantined"]
             for s in sources
         )
         and words["dirty"] == 0

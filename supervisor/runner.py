@@ -31,6 +31,7 @@ from supervisor.logtail import last_error, tail
 from supervisor.members import Action, Note, Outcome, Rewire, Send, Spawn
 from supervisor.policy import DRAIN_PATIENT_S
 from supervisor.process import Child, Command, operator_command, spawn
+from supervisor.quarantine import Quarantine
 from supervisor.relayed import Relayed
 from supervisor.states import Phase, State
 from supervisor.status import status
@@ -83,6 +84,7 @@ class Runner:
             self.journal.note(Event.STARTED, pid=os.getpid(), flags=self.options.flags)
             ending.callback(self._sum_up, started)
             self.wiring = ending.enter_context(contextlib.closing(Wiring(self.topology)))
+            self.quarantine = Quarantine(self.topology, self.wiring, self.clock, self._note)
             self._selector = ending.enter_context(selectors.DefaultSelector())
             state = self.topology.state
             control = ControlServer(state, self._selector, self.clock, self._control)
@@ -136,6 +138,7 @@ class Runner:
             inputs=inputs,
             outputs=outputs,
             flags=self.options.flags,
+            suspect=self.quarantine.suspects(name),
         )
         try:
             child = spawn(self._command, launch, (self._lock,), self._log_of(name))
@@ -176,10 +179,9 @@ class Runner:
         returncode = child.reap()
         child.close()
         del self._children[child.name]
-        in_flight = self.wiring.take_in_flight(child.name)
-        if in_flight:
-            self.journal.note(Event.IN_FLIGHT, operator=child.name, pid=child.pid, **in_flight)
-        self._do(self.tree.died(child.name, returncode, self.clock.monotonic_ns()))
+        wanted = self.tree.wanted(child.name)
+        blame = self.quarantine.died(child.name, child.pid, wanted=wanted)
+        self._do(self.tree.died(child.name, returncode, self.clock.monotonic_ns(), blame))
 
     def _on_signal(self, number: signal.Signals) -> None:
         """The first of a kind drains, the second kills what is left."""

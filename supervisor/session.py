@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sda_pipeline.clock import Clock
-from sda_pipeline.errors import InvalidConfiguration, SdaError
+from sda_pipeline.errors import InvalidConfiguration, SdaError, disk_fault
 from sda_pipeline.topology import Topology, from_resolved_json, sources_moved, to_resolved_json
 from supervisor import claim
 from supervisor.console import Say
@@ -29,6 +29,7 @@ def run_session(
     _check_files(topology)
     state = topology.state
     claim.prepare(state)
+    claim.check_owner(topology.subscriber)
     lock = claim.take_lock(state, clock, lambda: answering_pid(state))
     try:
         _check_state(topology, say)
@@ -36,7 +37,9 @@ def run_session(
         try:
             claim.write_durably(state / RESOLVED, to_resolved_json(topology))
         except OSError as error:
-            raise SdaError(f"write {state / RESOLVED}", str(error), "see the disk") from error
+            action = f"write {state / RESOLVED}"
+            fault = disk_fault(action, error) or SdaError(action, str(error), "see the disk")
+            raise fault from error
         say(f"{topology.pipeline}: starting {len(topology.operators)} operators, state {state}")
         Runner(topology, options, clock, say, command).run(lock)
     finally:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sda_pipeline.errors import ExitCode, NotRunning, UsageError
-from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.limits import DEATHS_BEFORE_PROBE, SECOND_NS
 from sda_pipeline.topology import OperatorSpec, Topology
 from supervisor import plan
 from supervisor.events import Event
 from supervisor.members import Action, Member, Note, Outcome, Rewire, Send, Spawn
 from supervisor.policy import REWIND_WINDOW_S, Deaths, RestartPolicy, Rewinds, describe_exit
 from supervisor.states import ALIVE, Change, Phase, State, after, next_phase
+from supervisor.suspicion import NOBODY, Blame
 
 # Exit codes by which an operator says that starting it again cannot help.
 REFUSALS = frozenset({ExitCode.USAGE, ExitCode.INVALID, ExitCode.CORRUPT, ExitCode.UNREACHABLE})
@@ -60,16 +61,22 @@ class Tree:
             actions.append(Note(Event.RUNNING, {}))
         return actions + self.advance(now)
 
-    def died(self, name: str, returncode: int, now: int) -> list[Action]:
+    def wanted(self, name: str) -> bool:
+        """Whether the operator's death now would be what was asked for."""
+        ending = self.phase in (Phase.DRAINING, Phase.KILLING)
+        return self.members[name].asked or name in self._rewinding or ending
+
+    def died(
+        self, name: str, returncode: int, now: int, blame: Blame = NOBODY
+    ) -> list[Action]:  # fmt: skip
         """The operator's process is gone; only now may a successor exist."""
         member = self.members[name]
-        asked, hung_in = member.asked, member.hung_in
+        wanted, asked, hung_in = self.wanted(name), member.asked, member.hung_in
         ready_for = now - member.ready_at if member.ready_at is not None else 0
         member.state = after(member.state, Change.DEATH)
         member.ready_at = member.finish_by = None
         member.asked, member.hung_in = False, ""
         member.last_exit = describe_exit(returncode) + (f", hung in {hung_in}" if hung_in else "")
-        wanted = asked or name in self._rewinding or self.phase in (Phase.DRAINING, Phase.KILLING)
         actions: list[Action] = [
             _note(Event.DIED, member, why=member.last_exit, asked=wanted, exit=returncode)
         ]
@@ -79,10 +86,11 @@ class Tree:
             pass
         elif returncode == ExitCode.REWIND:
             actions += self._rewind(member, now)
-        elif asked:
+        elif asked or blame.named:
             member.not_before = now
+            member.deaths.forgive(max(0, blame.deaths - 1))
         else:
-            actions += self._delay(member, ready_for, now)
+            actions += self._delay(member, ready_for, now, blame)
         return actions + self.advance(now)
 
     def hung(self, name: str, step: str, now: int) -> list[Action]:
@@ -204,8 +212,9 @@ class Tree:
             member.finish_by = None
         return [Send(member.spec.name, signal.SIGKILL) for member in found]
 
-    def _delay(self, member: Member, ready_for: int, now: int) -> list[Action]:
-        delay = member.deaths.note(now, ready_for)
+    def _delay(self, member: Member, ready_for: int, now: int, blame: Blame) -> list[Action]:
+        spared = min(blame.deaths, DEATHS_BEFORE_PROBE)  # the next one may name a record
+        delay = member.deaths.note(now, ready_for, spared)
         if delay is None:
             policy = member.deaths.policy
             why = (

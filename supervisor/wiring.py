@@ -10,6 +10,7 @@ import contextlib
 from sda_pipeline.ring import layout
 from sda_pipeline.ring.board import Board, board_words
 from sda_pipeline.ring.memory import Mapping, RingFds, close_ring, create_ring
+from sda_pipeline.runtime.in_flight import SOURCE
 from sda_pipeline.topology import Topology
 from supervisor import plan
 
@@ -53,7 +54,7 @@ class Wiring:
         words = {word: f"{name}.{word}" for word in plan.IN_FLIGHT_WORDS}
         found = {word: self.board.get(full) for word, full in words.items()}
         self.board.reset(words.values())
-        return found if any(found.values()) else {}
+        return found if found[SOURCE] else {}
 
     def occupied(self, edge: str) -> int:
         """Bytes published and not yet released, as the cursors say."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.core.reduction import ReducedBatch
 from operators.core.watermark import NONE, EventClock
@@ -14,6 +15,7 @@ from sda_pipeline.broker.port import Batch
 from sda_pipeline.records.frames import FLAG_NEVER_SHED, Counts, Header, Part, build_payload
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.records.rows import ROW, Rows
+from sda_pipeline.vocabulary import ErrorKind
 
 HEADER_ROOT, HEADER_ATTEMPTS = "dlq-id", "dlq-attempts"
 
@@ -65,26 +67,31 @@ def rejects_of(batch: Batch, reduced: ReducedBatch, generations: dict[int, int])
     """The rejected records with their coordinates and original bytes, in batch order."""
     found = []
     for rejected in sorted(reduced.rejects, key=lambda r: r.index):
-        at = rejected.index
-        headers = dict(batch.headers[at]) if batch.headers else {}
-        partition = int(batch.partitions[at])
-        attempts = headers.get(HEADER_ATTEMPTS, b"0")
-        found.append(
-            Reject(
-                partition=partition,
-                generation=generations.get(partition, 0),
-                offset=int(batch.offsets[at]),
-                timestamp_ms=int(batch.timestamps_ms[at]),
-                kind=str(rejected.kind),
-                message=rejected.message,
-                key=batch.keys[at] or b"",
-                raw=batch.values[at],
-                sensor=rejected.sensor,
-                root=headers.get(HEADER_ROOT, b"").decode("ascii", "replace"),
-                attempts=int(attempts) if attempts.isdigit() else 0,
-            )
-        )
+        at, kind = rejected.index, rejected.kind
+        generation = generations.get(int(batch.partitions[at]), 0)
+        found.append(reject_at(batch, at, generation, kind, rejected.message, rejected.sensor))
     return found
+
+
+def reject_at(
+    batch: Batch, at: int, generation: int, kind: ErrorKind, message: str, sensor: str = ""
+) -> Reject:
+    """The message at index ``at`` of a batch as a reject."""
+    headers = dict(batch.headers[at]) if batch.headers else {}
+    attempts = headers.get(HEADER_ATTEMPTS, b"0")
+    return Reject(
+        partition=int(batch.partitions[at]),
+        generation=generation,
+        offset=int(batch.offsets[at]),
+        timestamp_ms=int(batch.timestamps_ms[at]),
+        kind=str(kind),
+        message=message,
+        key=batch.keys[at] or b"",
+        raw=batch.values[at],
+        sensor=sensor,
+        root=headers.get(HEADER_ROOT, b"").decode("ascii", "replace"),
+        attempts=int(attempts) if attempts.isdigit() else 0,
+    )
 
 
 def build_frame(
@@ -117,6 +124,19 @@ def build_frame(
         frame_flags=FLAG_NEVER_SHED if source.never_shed else 0,
     )
     return Built(header, payload)
+
+
+def take(batch: Batch, index: npt.NDArray[np.int64]) -> Batch:
+    """The messages at ``index`` (m,), in that order."""
+    at = index.tolist()
+    return Batch(
+        batch.partitions[index],
+        batch.offsets[index],
+        batch.timestamps_ms[index],
+        [batch.keys[k] for k in at],
+        [batch.values[k] for k in at],
+        [batch.headers[k] for k in at] if batch.headers else [],
+    )
 
 
 def join(first: Batch, second: Batch) -> Batch:

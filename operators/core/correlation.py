@@ -19,6 +19,7 @@ from operators.core import alerts
 from operators.core.alerts import AlertState, Context
 from operators.core.evaluation import Evaluation, evaluate
 from operators.core.positions import SourcePosition
+from operators.core.quarantined import Coordinates, without
 from operators.core.schedule import OpenAlert, Schedule, pane_of, tau
 from operators.core.window import Window
 from sda_pipeline.astro.catalogue import Catalogue, prior_sigma
@@ -68,6 +69,7 @@ class Correlation:
         self.positions = {source: SourcePosition() for source in sources}
         self.alerts: dict[str, AlertState] = {}
         self.closed_to = 0  # C up to which finals were emitted, ns
+        self.quarantined: dict[str, set[Coordinates]] = {}  # by source; never applied
         self.schedule = Schedule(catalogue, physics, adopted)
         self.window = Window()
         self._catalogue, self._physics = catalogue, physics
@@ -130,7 +132,19 @@ class Correlation:
             if header.catalogue != self._hash:
                 position.superseded += header.rows
                 continue
-            self._apply_rows(source, position, frame.rows, effects)
+            rows = self.admitted(source, frame)
+            position.quarantined += header.rows - len(rows)
+            self._apply_rows(source, position, rows, effects)
+
+    def admitted(self, source: str, frame: Frame) -> Rows:
+        """The rows of a frame that may be applied: all but the quarantined ones."""
+        return without(frame, self.quarantined.get(source))
+
+    def rehearse(self, source: str, rows: Rows, epoch: int, now_ns: int) -> None:
+        """Apply rows (m,), outside of any frame, and evaluate: in a copy that is thrown away."""
+        effects = Effects()
+        self._apply_rows(source, self.positions[source], rows, effects)
+        self.evaluate(epoch, now_ns, effects)
 
     def _apply_rows(
         self, source: str, position: SourcePosition, rows: Rows, effects: Effects

@@ -72,6 +72,16 @@ class SourcePosition(msgspec.Struct, kw_only=True):
         """Take a frame that is next."""
         self.log_id, self.log_first, self.position = self.reached.after(header)
 
+    def fits(self, log_id: int, first: int, end: int) -> bool:
+        """Whether the log ``log_id``, holding positions ``first`` to ``end``, goes on from here.
+
+        Another log than the one last applied does so only if it begins exactly here (SPEC 4).
+        """
+        following = self.position + 1
+        if log_id != self.log_id:
+            return first == following
+        return first <= following <= end + 1
+
     def classes(self) -> int:
         """Sum of the classes the correlator decides; equals the source's ``rows`` at this
         position.

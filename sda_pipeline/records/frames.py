@@ -35,7 +35,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """Cumulative classes of a source's input; ``read`` is the sum of all the others."""
+    """Cumulative classes of a source's input; ``read`` is the sum of those that follow it.
+
+    ``reported`` is no class: so many rows, counted in ``rows`` before, were skipped by the
+    correlator as quarantined, and their originals logged as rejects afterwards.
+    """
 
     read: int = 0
     rows: int = 0
@@ -45,6 +49,7 @@ class Counts:
     missing: int = 0
     discarded_empty: int = 0
     discarded_oversize: int = 0
+    reported: int = 0
 
     @property
     def discarded(self) -> int:
@@ -58,6 +63,7 @@ class Counts:
         return (
             self.read, self.rows, self.late, self.rejected,
             self.quarantined, self.missing, self.discarded_empty, self.discarded_oversize,
+            self.reported,
         )  # fmt: skip
 
     def residue(self) -> int:
@@ -67,7 +73,7 @@ class Counts:
         )
 
 
-COUNTS = struct.Struct("<8Q")
+COUNTS = struct.Struct("<9Q")
 
 
 @dataclass(frozen=True)

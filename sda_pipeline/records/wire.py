@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
@@ -168,9 +169,11 @@ def _decode_one(form: _Format, value: bytes) -> Obs | str:
         value.decode()
         return form.decode(value)
     except RecursionError:
-        return "JSON is nested too deeply"
+        return f"not JSON: nested too deeply, at most {sys.getrecursionlimit()} levels"
+    except msgspec.ValidationError as error:
+        why = f"wrong form: {error}"
     except _UNREADABLE as error:
-        why = str(error)
+        why = f"not JSON: {error}"
     if "out of range" not in why:
         return why
     return _decode_huge(form, value, why)

@@ -19,9 +19,11 @@ _PAGE_BYTES = 4096
 _WORD_BYTES = 8
 
 # Word suffixes by writer. `lag` starts UNKNOWN (nobody has asked the broker), every other word 0.
-_SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended")
+_SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
+_SUPERVISOR_OWN = ("quarantined",)  # rows of the source that it must report, so far
 _PER_SOURCE = (
     "applied", "log_end", "lag", "dlq_done", "log_id", "watermark", "ended", "snapshot",
+    "reported", *_SUPERVISOR_OWN,
 )  # fmt: skip
 _GLOBAL = (
     "outbox_end", "sink_pos", "sub_pos", "dirty", "hold", "epoch", "snapshot_seq", "snapshot_at",

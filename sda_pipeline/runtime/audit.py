@@ -14,15 +14,16 @@ from pathlib import Path
 
 import msgspec
 
+from sda_pipeline.dlq.entry import dlq_id
 from sda_pipeline.dlq.files import read_entries
+from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
+from sda_pipeline.dlq.quarantine_file import read_quarantine
 from sda_pipeline.errors import SdaError
 from sda_pipeline.log.source_log import LogView, read_log
 from sda_pipeline.records.frames import Counts, parse_payload
-from sda_pipeline.records.rejects import unpack_rejects
+from sda_pipeline.records.rejects import Reject, unpack_rejects
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.topology import Topology
-
-DlqKey = tuple[str, str, int, int]  # source, log id (hexadecimal), position, index
 
 
 class AppliedPosition(msgspec.Struct):
@@ -37,12 +38,13 @@ class AppliedPosition(msgspec.Struct):
     shed: int
     quarantined: int
     superseded: int
+    missing: int = 0
 
     def classes(self) -> int:
         """Rows up to ``position`` by what the correlator made of them, summed."""
-        return (
-            self.applied + self.unpaired + self.duplicate + self.shed + self.quarantined
-        ) + self.superseded
+        return (self.applied + self.unpaired + self.duplicate + self.shed + self.quarantined) + (
+            self.superseded + self.missing
+        )
 
 
 @dataclass
@@ -84,19 +86,23 @@ def audit(topology: Topology, board: dict[str, int] | None = None) -> AuditRepor
     """Audit the state directory; ``board`` (of a running pipeline) is compared where given."""
     report = AuditReport()
     positions = _positions(topology.state / "correlator", report)
+    reported: dict[str, int] = {}
     in_dlq = _dlq_entries(topology.state / "dlq", report)
+    topics = {spec.name: spec.topic or "" for spec in topology.operators}
     for name in topology.sources:
         position = positions.get(name)
         try:
             log = read_log(topology.state / "log" / name)
-            counts = _audit_log(name, log, position, in_dlq, board, report)
+            counts = _audit_log(name, topics[name], log, position, in_dlq, board, report)
         except SdaError as error:
             report.faults.append(str(error))
             counts = Counts(*position.counts) if position else Counts()
         source = _sum(name, counts, position)
         report.sources.append(source)
+        reported[name] = counts.reported
         if source.residue:
             report.faults.append(f"{name}: read exceeds the sum of its classes by {source.residue}")
+    _check_quarantine(topology.state / QUARANTINE, positions, reported, report)
     return report
 
 
@@ -105,38 +111,64 @@ def _positions(path: Path, report: AuditReport) -> dict[str, AppliedPosition]:
         return {}
     try:
         store = CorrelatorStore(path, readonly=True)
+        try:
+            return {
+                source: msgspec.msgpack.decode(data, type=AppliedPosition)
+                for source, data in store.positions().items()
+            }
+        finally:
+            store.close()
     except SdaError as error:
         report.faults.append(str(error))
         return {}
+
+
+def _check_quarantine(
+    path: Path,
+    positions: dict[str, AppliedPosition],
+    reported: dict[str, int],
+    report: AuditReport,
+) -> None:
+    """Rows that were skipped or reported as quarantined are in the file, which is read last: it is
+    written first.
+    """
     try:
-        return {
-            source: msgspec.msgpack.decode(data, type=AppliedPosition)
-            for source, data in store.positions().items()
-        }
-    finally:
-        store.close()
+        named = Counter(line.source for line in read_quarantine(path) if line.report)
+    except SdaError as error:
+        report.faults.append(str(error))
+        return
+    for source, told in reported.items():
+        skipped = positions[source].quarantined if source in positions else 0
+        if max(told, skipped) > named[source]:
+            report.faults.append(
+                f"{source}: {skipped} rows were skipped as quarantined and {told} reported, "
+                f"but {path.name} names {named[source]}"
+            )
 
 
-def _dlq_entries(directory: Path, report: AuditReport) -> Counter[DlqKey]:
-    """How often each (source, log id, position, index) stands in the DLQ files."""
-    found: Counter[DlqKey] = Counter()
+def _dlq_entries(directory: Path, report: AuditReport) -> Counter[str]:
+    """How often each rejection stands in the DLQ files, by ``dlq_id``: a log made anew gives it
+    another position.
+    """
+    found: Counter[str] = Counter()
     if not directory.exists():
         return found
     for entry in read_entries(
         directory, lambda s: report.faults.append(f"dlq: {s.file} line {s.line}: {s.why}")
     ):
-        found[(entry.operator, entry.log_id, entry.log_position, entry.index)] += 1
-    for (source, _, position, index), times in found.items():
-        if times > 1:
-            report.faults.append(f"dlq: {source} {position}/{index} stands there {times} times")
+        found[entry.dlq_id] += 1
+        if found[entry.dlq_id] > 1:
+            where = f"{entry.operator} partition {entry.partition} offset {entry.offset}"
+            report.faults.append(f"dlq: {where} stands there {found[entry.dlq_id]} times")
     return found
 
 
 def _audit_log(
     name: str,
+    topic: str,
     log: LogView,
     applied: AppliedPosition | None,
-    in_dlq: Counter[DlqKey],
+    in_dlq: Counter[str],
     board: dict[str, int] | None,
     report: AuditReport,
 ) -> Counts:
@@ -162,21 +194,28 @@ def _audit_log(
                     f"the record holds {header.logged} and {len(rejects)}"
                 )
         if header.position <= done:
-            for index in range(len(rejects)):
-                if not in_dlq[(name, f"{header.log_id:016x}", header.position, index)]:
+            for index, reject in enumerate(rejects):
+                if not in_dlq[_dlq_id(name, topic, reject)]:
                     report.faults.append(f"{where}: reject {index} is not in the DLQ")
         here = applied and (applied.log_id, applied.position) == (header.log_id, header.position)
         if applied and here and frame.counts.as_tuple() != applied.counts:
             report.faults.append(f"{where}: its counts differ from the correlator's copy")
         before = frame.counts
-    if applied and (log.end < applied.position or log.log_id != applied.log_id):
+    anew = applied is not None and log.first == applied.position + 1  # nothing of it is applied yet
+    if applied and (log.end < applied.position or (log.log_id != applied.log_id and not anew)):
         report.faults.append(f"{name}: the log ends at {log.end}, below what was applied")
     return before if before is not None else Counts(*(applied.counts if applied else ()))
 
 
+def _dlq_id(name: str, topic: str, reject: Reject) -> str:
+    return dlq_id(
+        name, topic, reject.generation, reject.partition, reject.offset, error_kind=reject.kind
+    )
+
+
 def _refused(counts: Counts) -> int:
     """Records that must stand in the DLQ."""
-    return counts.rejected + counts.quarantined
+    return counts.rejected + counts.quarantined + counts.reported
 
 
 def _sum(name: str, counts: Counts, position: AppliedPosition | None) -> SourceAudit:
@@ -190,4 +229,5 @@ def _sum(name: str, counts: Counts, position: AppliedPosition | None) -> SourceA
         source.duplicate, source.shed = position.duplicate, position.shed
         source.quarantined += position.quarantined
         source.superseded = position.superseded
+        source.missing += position.missing
     return source

@@ -9,17 +9,18 @@ import os
 from pathlib import Path
 
 from sda_pipeline.limits import DISK_RESUME_RATIO, SECOND_NS
+from sda_pipeline.runtime.reporting import Report
 
 LOOK_EVERY_NS = SECOND_NS
 
 
 class DiskReserve:
     """Whether the state's file system has its reserve; below it stays False until 1.5 times that
-    is free.
+    is free. ``report`` is told of each change.
     """
 
-    def __init__(self, path: Path, reserve_bytes: int) -> None:
-        self._path, self._reserve = path, reserve_bytes
+    def __init__(self, path: Path, reserve_bytes: int, report: Report) -> None:
+        self._path, self._reserve, self._report = path, reserve_bytes, report
         self._enough, self._looked_at = True, -LOOK_EVERY_NS
 
     def enough(self, now_ns: int) -> bool:
@@ -29,5 +30,8 @@ class DiskReserve:
             stat = os.statvfs(self._path)
             free = stat.f_bavail * stat.f_frsize
             wanted = self._reserve * (1.0 if self._enough else DISK_RESUME_RATIO)
-            self._enough = free >= wanted
+            if (free >= wanted) != self._enough:
+                self._enough = not self._enough
+                event = "disk_reserve_back" if self._enough else "disk_reserve_reached"
+                self._report(event, free_bytes=free, reserve_bytes=self._reserve)
         return self._enough

@@ -40,6 +40,7 @@ class Launch:
     inputs: dict[str, list[int]] = field(default_factory=dict)
     outputs: dict[str, list[int]] = field(default_factory=dict)
     flags: RunFlags = RunFlags()
+    suspect: bool = False  # its predecessors died twice at one batch, which comes first now
 
     def to_json(self) -> str:
         """The command-line argument."""

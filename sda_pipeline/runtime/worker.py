@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,20 +10,22 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
 from sda_pipeline import failpoints
 from sda_pipeline.clock import Clock, SystemClock
-from sda_pipeline.errors import ExitCode, SdaError
-from sda_pipeline.records.rows import Rows
+from sda_pipeline.errors import ExitCode, Rewind, SdaError, disk_fault
 from sda_pipeline.ring.board import Board, board_words
 from sda_pipeline.ring.endpoints import Consumer, Producer, wait
 from sda_pipeline.ring.memory import RingFds
 from sda_pipeline.runtime.launch import Launch
 from sda_pipeline.topology import Topology, from_resolved_json
 from sda_pipeline.vocabulary import Step
+
+if TYPE_CHECKING:  # a forwarder never looks at rows and starts sooner without numpy
+    from sda_pipeline.records.rows import Rows
 
 _PR_SET_PDEATHSIG = 1
 
@@ -88,9 +91,9 @@ class Worker:
         os.close(self.launch.ready)
         self.event("ready", incarnation=self.launch.incarnation)
 
-    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
+    def wait(self, timeout_s: float, fds: Sequence[int] = (), *, step: Step = Step.WAIT) -> None:
         """Sleep until one of ``fds`` fires, SIGTERM arrives, or the time is over."""
-        self.beat(Step.WAIT)
+        self.beat(step)
         wait([*fds, self._wake_read], timeout_s)
 
     def fail(self, point: str) -> None:
@@ -106,11 +109,23 @@ class Worker:
         write_event(self.clock, self.name, event, fields)
 
 
+def check_not_behind(worker: Worker, word: str, position: int) -> None:
+    """Rewind when the store just opened stands behind what it once reported on the board.
+
+    Whoever sends has let go of what was reported; it starts again from what this store says.
+    """
+    told = worker.board.get(word)
+    if position < told:
+        why = f"its store stands at {position:#x}, it had reported {word} {told:#x}"
+        raise Rewind(f"go on as {worker.name}", why, "the supervisor restarts its senders")
+
+
 def write_event(clock: Clock, operator: str, event: str, fields: dict[str, Any]) -> None:
     """Append one log event; the log is for people and never decides anything."""
     line = {"ts_ns": clock.wall_ns(), "operator": operator, "event": event, **fields}
     data = orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
-    os.write(sys.stderr.fileno(), data)
+    with contextlib.suppress(OSError):  # on a full disk the work goes on, as far as it can
+        os.write(sys.stderr.fileno(), data)
 
 
 def die_with_parent(parent: int) -> None:
@@ -136,13 +151,20 @@ def run_operator(launch: Launch, body: Callable[[Worker], None]) -> NoReturn:
         worker.beat(Step.START)
         body(worker)
         worker.event("stopped")
-    except SdaError as error:
-        code = error.exit_code
-        write_event(clock, launch.operator, "failed", {"error": str(error), "exit_code": int(code)})
-    except Exception as error:  # noqa: BLE001 - the last resort: say why, then crash; the supervisor restarts
-        code = ExitCode.INTERNAL
-        trace = traceback.format_exc()
-        fields = {"error": f"{type(error).__name__}: {error}", "traceback": trace}
-        write_event(clock, launch.operator, "crashed", fields)
+    except Exception as error:  # noqa: BLE001 - the last resort: say why; the supervisor decides
+        code = _report(clock, launch.operator, error)
     sys.stderr.flush()
     os._exit(code)
+
+
+def _report(clock: Clock, operator: str, error: Exception) -> ExitCode:
+    """Log why an operator ends; the exit code says whether starting it again can help."""
+    told = disk_fault(f"go on as {operator}", error) if isinstance(error, OSError) else error
+    if isinstance(told, SdaError):
+        fields: dict[str, Any] = {"error": str(told), "exit_code": int(told.exit_code)}
+        write_event(clock, operator, "failed", fields)
+        return told.exit_code
+    trace = "".join(traceback.format_exception(error))
+    fields = {"error": f"{type(error).__name__}: {error}", "traceback": trace}
+    write_event(clock, operator, "crashed", fields)
+    return ExitCode.INTERNAL

@@ -12,13 +12,14 @@ import struct
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
 from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
+from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.state.environment import DATA_FILE, FILE_MODE, damage_of
 from sda_pipeline.state.snapshot import Manifest, Unreadable, every_manifest, restore
 from sda_pipeline.state.store import Changes, CorrelatorStore
@@ -37,12 +38,6 @@ class Rung(StrEnum):
     LOCAL = "local"
     SNAPSHOT = "snapshot"
     FRESH = "fresh"
-
-
-class Report(Protocol):
-    """Takes one log event."""
-
-    def __call__(self, event: str, **fields: object) -> None: ...
 
 
 class Recovered(NamedTuple):

@@ -196,6 +196,8 @@ def map_error(action: str, error: sqlite3.Error | OSError, hint: str) -> SdaErro
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY")):
         return Unreachable(action, str(error), "check free space, permissions and other users")
+    if name.startswith("SQLITE_IOERR") and name != "SQLITE_IOERR_SHORT_READ":
+        return Unreachable(action, str(error), "check the disk, then start again")
     return StateCorrupt(action, str(error), hint)
 
 

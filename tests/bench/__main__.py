@@ -25,13 +25,15 @@ from tests.bench import bench_report
 from tests.bench.bench_figures import Figure
 from tests.bench.bench_inputs import EPOCH, make_catalogue, make_site
 from tests.bench.bench_live import LiveOptions, measure_live
+from tests.bench.bench_loop import compare_finals, measure_loop
 from tests.bench.bench_throughput import measure_throughput
 from tests.bench.bench_tree import BenchError
 from tests.process.site import ROOT
 
 BUILD = ROOT / "build"
 PHASES = ("throughput", "loop", "live")
-SMALL_OBJECTS, SMALL_HZ = 60, 60.0  # the input on which pipeline and loop must agree
+# The input on which pipeline and loop must agree.
+SMALL_OBJECTS, SMALL_HZ, SMALL_MINUTES, SMALL_PER_MINUTE = 60, 60.0, 2.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,16 @@ class Options:
     objects: int = 26_000
     sample: int = 5_000  # of the per-event loop
     small: int = 6_000
-    warm_up_s: float = 15.0
+    per_minute: float = 120.0  # four times SPEC 12's: enough alerts to tell a 99th percentile
+    warm_up_s: float = 30.0  # the slowest optical observations arrive so late
     quiet_s: float = 60.0
     rounds: int = 4
     tree_kills: int = 4
 
 
 QUICK = Options(
-    observations=20_000, objects=2_000, sample=500, small=2_400, warm_up_s=3.0, quiet_s=12.0,
-    rounds=1, tree_kills=1,
+    observations=20_000, objects=2_000, sample=500, small=2_400, per_minute=30.0, warm_up_s=3.0,
+    quiet_s=12.0, rounds=1, tree_kills=1,
 )  # fmt: skip
 
 
@@ -85,29 +88,25 @@ class Bench:
 
     def loop(self) -> None:
         """The plain loop over the same input, and whether it finds the same alerts."""
-        from tests.bench.bench_loop import compare_finals, measure_loop
-
         options = self.options
         site = make_site(self.root / "loop")
         make_catalogue(site, options.objects, options.observations / 600_000.0 + 1.0, EPOCH)
         found = self.details.get("throughput", {}).get("observations_per_s")
         figures, details = measure_loop(site, options.observations, options.sample, found, self.say)
         small = make_site(self.root / "small")
-        make_catalogue(small, SMALL_OBJECTS, 2.0, EPOCH)
+        make_catalogue(small, SMALL_OBJECTS, SMALL_MINUTES, EPOCH, SMALL_PER_MINUTE)
         same = compare_finals(small, options.small, SMALL_HZ, self.say)
-        agree = same["alerts"] - len({fault.split(":")[0] for fault in same["differences"]})
-        note = f"of {same['alerts']}: same ids, levels, miss and Pc as the pipeline's"
-        figures.append(
-            Figure("final alerts of the plain loop that agree", agree, "alerts", note=note)
-        )
-        self.keep("loop", figures, details | {"finals": same, "faults": same["differences"]})
+        note = f"of {same['alerts']}, over a small input"
+        agree = Figure("final alerts of loop and pipeline that agree", same["agree"], "", note=note)
+        self.keep("loop", [*figures, agree], details | same)
 
     def live(self) -> None:
         """Live traffic, then kills."""
         options = self.options
         live = LiveOptions(
-            options.objects, options.warm_up_s, options.quiet_s, options.rounds, options.tree_kills
-        )
+            options.objects, options.per_minute, options.warm_up_s, options.quiet_s,
+            options.rounds, options.tree_kills,
+        )  # fmt: skip
         self.keep("live", *measure_live(make_site(self.root / "live"), live, self.say))
 
     def keep(self, phase: str, figures: list[Figure], details: dict[str, Any]) -> None:
@@ -187,7 +186,7 @@ def main(arguments: list[str]) -> int:
         for phase in PHASES:
             if asked.only is None or phase in asked.only:
                 bench.run(phase)
-    except (BenchError, SdaError) as error:
+    except (BenchError, SdaError, AssertionError) as error:
         print(f"cannot finish the benchmark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

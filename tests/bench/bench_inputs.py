@@ -19,6 +19,7 @@ from tests.process.site import Site
 EPOCH = "2026-11-23T12:00:00Z"
 SEED = 7
 RATE = 10_000.0  # observations per second of event time, as SPEC 10's nominal load
+PER_MINUTE = 30.0  # engineered encounters, SPEC 12
 TELL_EVERY = 50_000
 
 Say = Callable[[str], None]
@@ -42,12 +43,14 @@ def make_site(root: Path, *, snapshot_every_s: float = 30.0) -> Site:
     return site
 
 
-def make_catalogue(site: Site, objects: int, minutes: float, epoch: str | None) -> None:
+def make_catalogue(
+    site: Site, objects: int, minutes: float, epoch: str | None, per_minute: float = PER_MINUTE
+) -> None:
     """A synthetic catalogue with engineered encounters from ``epoch`` (None: now) on."""
     since = () if epoch is None else ("--epoch", epoch)
     site.run(
         "sda-sim", "catalogue", *since, "--seed", str(SEED), "--objects", str(objects),
-        "--minutes", str(minutes),
+        "--minutes", str(minutes), "--per-minute", str(per_minute),
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class LiveOptions:
     """How long, and how many kills."""
 
     objects: int
+    per_minute: float  # engineered encounters
     warm_up_s: float
     quiet_s: float
     rounds: int  # kills of each operator
@@ -61,7 +62,7 @@ def measure_live(site: Site, options: LiveOptions, say: Say) -> tuple[list[Figur
     kills = options.rounds * len(topology.operators) + 2 * options.tree_kills
     minutes = LEAD_MINUTES + options.quiet_s / 60.0 + KILL_MINUTES * kills
     say(f"making a catalogue of {options.objects:,} objects with encounters from now on")
-    make_catalogue(site, options.objects, minutes, None)
+    make_catalogue(site, options.objects, minutes, None, options.per_minute)
     meter = Meter()
     with tree_of(site) as tree:
         began = tree.start()
@@ -144,6 +145,8 @@ def _figures(
                "s", note=f"{len(restarts.tree_s)} kills"),
         Figure("whole tree killed to next alert possible p99", percentile(restarts.tree_s, 99.0),
                "s", at_most=TREE_RESTART_P99_S),
+        Figure("whole tree killed to every operator ready p99",
+               percentile(restarts.tree_ready_s, 99.0), "s"),
     ]  # fmt: skip
     operators = {
         name: {

@@ -30,8 +30,9 @@ from sda_pipeline.records.frames import (
 )
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.settings import KIND_NAMES, EventTime, Physics
-from tests.property.encounter_rig import (
+from tests.property.scene_rig import (
     KINDS,
+    beats,
     early_panes,
     random_rows,
     scene,
@@ -47,6 +48,7 @@ EVENT_TIME = EventTime()
 IN_TIME_S = {"radar": 4.9, "optical": 34.0, "isl": 14.5}
 EPOCHS_MAX = 3  # a store is lost at most twice in a run
 CRASHES_MAX = 6
+BEATS = 24  # per source
 encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -80,7 +82,7 @@ class Outcome:
 
 
 def make_world(seed: int, rows: int, partitions: int) -> World:
-    """``rows`` observations in all, a quarter of them duplicates, over every source."""
+    """``rows`` observations in all, duplicates of a third, and what drives event time."""
     rng = np.random.default_rng(seed)
     deviation, early = true_deviations(rng), early_panes(rng)
     share = max(1, rows // len(KINDS))
@@ -96,7 +98,8 @@ def make_world(seed: int, rows: int, partitions: int) -> World:
         source = KIND_NAMES[kind]
         again = [_repeated(rng, own[rng.integers(len(own))]) for _ in range(share // 5)]
         foreign = [_repeated(rng, every[rng.integers(len(every))]) for _ in range(share // 10)]
-        both = np.concatenate([own, *again, *foreign])
+        steps = beats(rng, BEATS, kind, first_id=1_000_000 * kind)
+        both = np.concatenate([own, *again, *foreign, steps])
         spare = _delays(rng, len(both), IN_TIME_S[source])
         both = both[np.argsort(both["t"] + (spare * SECOND_NS).astype(np.int64), kind="stable")]
         place = rng.integers(0, partitions, len(both))

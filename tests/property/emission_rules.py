@@ -12,7 +12,7 @@ from typing import Any
 
 from sda_pipeline.settings import Physics
 from tests.property.correlator_rig import EVENT_TIME, SOURCES, Step
-from tests.property.encounter_rig import scene
+from tests.property.scene_rig import scene
 from tests.reference.agreement import disagreements
 from tests.reference.slow_correlator import (
     RANK,

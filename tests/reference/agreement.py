@@ -14,25 +14,26 @@ RELATIVE = 1e-9
 DIAGONAL = (0, 2, 5, 9, 14, 20)  # of a lower triangle by rows
 
 
-def disagreements(record: dict[str, Any], slow: Evaluation) -> list[str]:
-    """Every field of the reference's record from which the core's strays; numbers by 1e-9.
+def disagreements(
+    record: dict[str, Any], slow: Evaluation, relative: float = RELATIVE
+) -> list[str]:
+    """Every field of the reference's record from which the core's strays, numbers by ``relative``.
 
-    Vectors count relative to their length, covariances to their sigmas, times to a microsecond's
-    thousandth.
+    Vectors count by their length, covariances by their sigmas; times may differ by rounding.
     """
     found = []
     for name, expected in slow.record.items():
         got = record[name]
         if name in {"object1", "object2"}:
             fine = all(
-                vector(got[part], expected[part]) for part in ("pos_m", "vel_m_s")
-            ) and covariance(got["cov"], expected["cov"])
+                vector(got[part], expected[part], relative) for part in ("pos_m", "vel_m_s")
+            ) and covariance(got["cov"], expected["cov"], relative)
         elif name == "rel_pos_rtn_m":
-            fine = vector(got, expected)
+            fine = vector(got, expected, relative)
         elif name == "tca":
-            fine = abs(nanoseconds(got) - nanoseconds(expected)) <= 1
+            fine = abs(nanoseconds(got) - nanoseconds(expected)) <= 1 + 1e10 * relative
         elif isinstance(expected, float):
-            fine = number(got, expected)
+            fine = number(got, expected, relative)
         else:
             fine = got == expected
         if not fine:
@@ -40,19 +41,19 @@ def disagreements(record: dict[str, Any], slow: Evaluation) -> list[str]:
     return found
 
 
-def number(got: float, expected: float) -> bool:
-    return abs(got - expected) <= RELATIVE * abs(expected)
+def number(got: float, expected: float, relative: float) -> bool:
+    return abs(got - expected) <= relative * abs(expected)
 
 
-def vector(got: Sequence[float], expected: Sequence[float]) -> bool:
-    return math.dist(got, expected) <= RELATIVE * math.hypot(*expected)
+def vector(got: Sequence[float], expected: Sequence[float], relative: float) -> bool:
+    return math.dist(got, expected) <= relative * math.hypot(*expected)
 
 
-def covariance(got: Sequence[float], expected: Sequence[float]) -> bool:
+def covariance(got: Sequence[float], expected: Sequence[float], relative: float) -> bool:
     sigma = [math.sqrt(expected[k]) for k in DIAGONAL]
     scales = [sigma[i] * sigma[j] for i in range(6) for j in range(i + 1)]
     return all(
-        abs(a - b) <= RELATIVE * scale for a, b, scale in zip(got, expected, scales, strict=True)
+        abs(a - b) <= relative * scale for a, b, scale in zip(got, expected, scales, strict=True)
     )
 
 

@@ -6,6 +6,7 @@ Metres, seconds, radians unless a name says otherwise; times are integer ns sinc
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TypeAlias
 
 from sda_pipeline.astro.catalogue import Catalogue
@@ -147,7 +148,11 @@ def site(
 
 def j2000_to_teme(t_ns: int) -> Matrix:
     """The matrix of the pane that holds ``t_ns``, taken at the pane's middle."""
-    middle = pane(t_ns) * PANE + PANE // 2
+    return _j2000_to_teme(pane(t_ns) * PANE + PANE // 2)
+
+
+@lru_cache(maxsize=64)
+def _j2000_to_teme(middle: int) -> Matrix:
     t = ((middle - J2000_NS) / SECOND + 69.184) / CENTURY_S  # TT
     zeta = (2306.2181 * t + 0.30188 * t * t + 0.017998 * t * t * t) * ARCSEC
     theta = (2004.3109 * t - 0.42665 * t * t - 0.041833 * t * t * t) * ARCSEC

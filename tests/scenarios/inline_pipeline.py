@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
+from operators.core.alerts import AlertState
 from operators.core.batch import Built, Source, build_frame, settle
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation, Effects, RowKey
+from operators.core.positions import SourcePosition
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock
 from sda_pipeline.astro.catalogue import Catalogue
@@ -20,14 +23,16 @@ from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.broker.port import Batch
 from sda_pipeline.cli.sim.traffic import Message
 from sda_pipeline.limits import SECOND_NS, TIME_END_NS
+from sda_pipeline.records.alert import EPOCH_SHIFT, Entry, entry_of_closed, entry_of_records
 from sda_pipeline.records.frames import KIND_END, KIND_ROWS, Counts, Frame, Part, parse_payload
 from sda_pipeline.records.observations import TOPICS
-from sda_pipeline.records.rows import Rows, uuid_text
+from sda_pipeline.records.rows import ROW, Rows, uuid_text
 from sda_pipeline.sensors import SensorRegistry
 from sda_pipeline.settings import ISL, KIND_NAMES, OPTICAL, RADAR, EventTime, Physics
 
 CATALOGUE_HASH, LOG_ID, EPOCH = 0xCA7A, 1, 1
 KINDS = (RADAR, OPTICAL, ISL)
+encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 class World(NamedTuple):
@@ -122,6 +127,47 @@ class InlineCorrelator:
         found = [r for r in self.records if r["final"] and r["action"] == "insert"]
         assert len({r["alert_id"] for r in found}) == len(found), "one final an alert"
         return {r["alert_id"]: r for r in found}
+
+
+class InlineStore:
+    """What the correlator's commits have left: bytes only, so that nothing else survives a kill."""
+
+    def __init__(self) -> None:
+        self._rows: dict[RowKey, bytes] = {}
+        self._positions: dict[str, bytes] = {}
+        self._alerts: dict[str, bytes] = {}
+        self._closed_to = 0
+        self.outbox: list[Entry] = []
+
+    def commit(self, core: Correlation, effects: Effects) -> list[Entry]:
+        """Keep one step's effects; the new outbox entries."""
+        self._rows |= dict(effects.rows)
+        for key in effects.rows_gone:
+            self._rows.pop(key, None)
+        self._positions |= {s: encode(core.positions[s]) for s in effects.sources}
+        self._alerts |= {alert: encode(state) for alert, state in effects.alerts.items()}
+        for alert in effects.alerts_gone:  # it may have come and gone in one step
+            self._alerts.pop(alert, None)
+        self._closed_to = core.closed_to
+        first = (EPOCH << EPOCH_SHIFT) + len(self.outbox) + 1
+        new = [
+            entry_of_closed(at, emitted)
+            if isinstance(emitted, int)
+            else entry_of_records(at, emitted)
+            for at, emitted in enumerate(effects.emitted, first)
+        ]
+        self.outbox += new
+        return new
+
+    def restore(self, core: Correlation) -> None:
+        """Put a new incarnation where the last commit stood."""
+        core.positions.update(
+            {s: decode(b, type=SourcePosition) for s, b in self._positions.items()}
+        )
+        core.alerts.update({alert: decode(b, type=AlertState) for alert, b in self._alerts.items()})
+        core.closed_to = self._closed_to
+        for key, data in sorted(self._rows.items()):
+            core.restore(key, np.frombuffer(data, ROW))
 
 
 def play(world: World, messages: Sequence[Message], batch: int = 2000) -> dict[str, dict[str, Any]]:

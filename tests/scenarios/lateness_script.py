@@ -18,36 +18,38 @@ it would strike the other). SIGMA is that of its position, m.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from operators.checkpoint import Checkpoints, open_checkpoints
 from operators.core.batch import Built
 from operators.core.correlation import Correlation, Effects
 from sda_pipeline.astro.catalogue import Catalogue, parse_catalogue
 from sda_pipeline.astro.encounter import Scheduled, schedule_pane
 from sda_pipeline.astro.reference import pane_of
-from sda_pipeline.clock import Clock
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.alert import (
     EPOCH_SHIFT,
     KIND_RECORDS,
     NUMBER_MASK,
+    Entry,
     canonical,
     raw_records,
 )
 from sda_pipeline.records.observations import Envelope, encode_isl
 from sda_pipeline.records.times import format_time
-from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.sensors import parse_sensors
 from sda_pipeline.settings import ISL, EventTime, Physics
-from sda_pipeline.topology import Inputs
-from tests.scenarios.inline_pipeline import CATALOGUE_HASH, InlineSource, World, opened
+from tests.scenarios.inline_pipeline import (
+    CATALOGUE_HASH,
+    EPOCH,
+    InlineSource,
+    InlineStore,
+    World,
+    opened,
+)
 from tests.unit.orbit_rig import tle
 
 PAIR = Path(__file__).parents[1] / "fixtures" / "iridium33-cosmos2251.tle"
@@ -79,7 +81,7 @@ def catalogue() -> Catalogue:
 def world(allowed_s: float = ALLOWED_S, watch_km: float | None = 5.0) -> World:
     """Velocities are known to 1 mm/s, so that of two positions the better one simply wins."""
     link = {"kind": "isl", "pos_unc": 0.03, "vel_unc": 1e-6, "time_sigma_s": 0.0}
-    sensors = parse_sensors({"sensors": {"LINK": link | {"floors": {"pos_floor_m": 0.01}}}})
+    sensors = parse_sensors({"sensors": {"LINK": link | {"floors": {"pos_floor_m": 0.001}}}})
     event_time = EventTime(None, allowed_s, {"isl": MAX_LATENESS_S})
     return World(catalogue(), sensors, Physics(watch_km=watch_km), event_time)
 
@@ -136,54 +138,29 @@ def told(record: dict[str, Any]) -> str:
     return f"{sequence} insert {record['level']}, {miss}, pane {pane}, {rows}{final}"
 
 
-class FrozenClock(Clock):
-    """Time does not pass: what is emitted does not depend on it."""
-
-    def wall_ns(self) -> int:
-        return COLLISION_NS
-
-    def monotonic_ns(self) -> int:
-        return 0
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError("a script waits for nothing")
-
-
-@dataclass
 class Pipeline:
-    """One source, the correlator with its real store, and a sink that keeps what reaches it."""
+    """One source with its log, the correlator with its store, a sink that keeps what reaches it."""
 
-    state: Path
-    world: World = field(default_factory=world)
-    partitions: tuple[str, ...] = ("p0", "p1")
-    frames: list[Built] = field(default_factory=list)  # of the source's log
-    waiting: list[Observation] = field(default_factory=list)
-    records: list[dict[str, Any]] = field(default_factory=list)  # at the sink
-    sink_pos: int = 0
-
-    def __post_init__(self) -> None:
-        self.state.mkdir(parents=True, exist_ok=True)
-        self.source = InlineSource(0, ISL, self.world, [PARTITIONS[p] for p in self.partitions])
+    def __init__(
+        self, world_: World | None = None, partitions: Sequence[str] = ("p0", "p1")
+    ) -> None:
+        self.world, self.partitions = world_ or world(), partitions
+        self.source = InlineSource(0, ISL, self.world, [PARTITIONS[p] for p in partitions])
+        self.waiting: list[Observation] = []
+        self.frames: list[Built] = []  # the source's log
+        self.store, self.unpublished = InlineStore(), list[Entry]()
+        self.records: list[dict[str, Any]] = []  # at the sink
+        self.sink_pos = 0
         self.recover()
 
     def recover(self) -> None:
-        """A new incarnation of the correlator, from its store."""
-        worker: Any = SimpleNamespace(
-            topology=SimpleNamespace(
-                state=self.state, physics=self.world.physics, sources=(self.source.name,),
-                event_time=self.world.event_time,
-            ),
-            launch=SimpleNamespace(flags=RunFlags()), clock=FrozenClock(),
-            board=SimpleNamespace(get=lambda _: self.sink_pos), event=lambda *_, **__: None,
+        """A new incarnation of the correlator, from what was committed."""
+        self.core = Correlation(
+            self.world.catalogue, self.world.physics, self.world.event_time,
+            [self.source.name], CATALOGUE_HASH,
         )  # fmt: skip
-        inputs = Inputs(self.world.catalogue, self.world.sensors, CATALOGUE_HASH)
-        self.core: Correlation
-        self.store: Checkpoints
-        self.core, self.store = open_checkpoints(worker, inputs)
+        self.store.restore(self.core)
         self.unpublished = [e for e in self.store.outbox if e.position > self.sink_pos]
-
-    def close(self) -> None:
-        self.store.close()
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -216,11 +193,10 @@ class Pipeline:
         new = [b for b in self.frames if b.header.position > reached]
         effects = Effects()
         self.core.apply([(self.source.name, opened(built)) for built in new], effects)
-        self.core.evaluate(self.store.epoch, COLLISION_NS, effects)
+        self.core.evaluate(EPOCH, COLLISION_NS, effects)
         if killed != "before the commit":
-            self.unpublished += self.store.commit(self.core, effects, self.sink_pos, lambda: None)
+            self.unpublished += self.store.commit(self.core, effects)
         if killed:
-            self.close()
             self.recover()
             yield f"recovered: {len(self.unpublished)} entries to publish"
             return

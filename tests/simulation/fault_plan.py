@@ -19,10 +19,21 @@ class What(StrEnum):
     TREE = "kill the tree"
     POWER = "power loss"  # the tree, and what is not synced
     DAMAGE = "flip a byte"  # in a ring, not yet read
+    LOSS = "lose a store"  # with its owner's death, or the tree's
+
+
+class Loss(StrEnum):
+    """Which store."""
+
+    CORRELATOR = "correlator"
+    SINK = "alert-sink"
+    LOG = "log"
 
 
 # How often each is drawn. The tree's ends are rarer: each costs a whole start.
-WEIGHTS = {What.KILL: 8, What.OTHER: 2, What.PAIR: 2, What.TREE: 3, What.POWER: 4, What.DAMAGE: 2}
+WEIGHTS = {What.KILL: 8, What.OTHER: 2, What.PAIR: 2, What.TREE: 3, What.POWER: 4}
+WEIGHTS |= {What.DAMAGE: 3, What.LOSS: 3}
+REWINDING = frozenset({What.DAMAGE, What.LOSS})
 _BAG = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 COUNTS = (0, 1, 1, 1, 2, 2, 3)  # of faults in one schedule
 
@@ -64,7 +75,7 @@ def draw_plan(dice: Dice, passes: dict[Point, int]) -> FaultPlan:
     faults = []
     for _ in range(dice.pick(COUNTS)):
         what = dice.pick(_BAG)
-        if what is What.DAMAGE and any(fault.what is What.DAMAGE for fault in faults):
+        if what in REWINDING and any(fault.what in REWINDING for fault in faults):
             continue  # a fourth rewind within a minute is the end of the tree, and rightly so
         point = dice.pick(points)
         faults.append(Fault(what, point, dice.between(1, passes[point])))

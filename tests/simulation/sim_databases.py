@@ -23,10 +23,9 @@ from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.state.environment import DATA_FILE
 from sda_pipeline.state.sqlite_file import SqliteFile
 from tests.simulation.fibers import Killed
-from tests.simulation.sim_disk import Database, Disk, Tables
+from tests.simulation.sim_disk import MAGIC, Database, Disk, Tables, token_of
 
 PAGE_BYTES = 4096
-MAGIC = b"SIMLMDB\n"
 _tokens = itertools.count(1)
 
 
@@ -59,7 +58,8 @@ class SimSqliteFile(SqliteFile):
         self.db = self._database.connection
         if self.created:
             self.store_meta(0, 0)
-        self._database.unsynced_before = None
+        if Disk.opening_syncs:
+            self._database.unsynced_before = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -98,23 +98,25 @@ class SimTransaction:
         if self._write and kind is None:
             self._environment.commit(self._tables)
 
-    def _table(self, db: str | None) -> dict[bytes, bytes]:
+    def table(self, db: str | None) -> dict[bytes, bytes]:
+        """The named database of this transaction; the main one lists the names of the others."""
         name = db or self._name
-        assert name is not None
+        if name is None:
+            return {name.encode(): b"" for name in self._tables}
         return self._tables.setdefault(name, {})
 
     def get(self, key: bytes, db: str | None = None) -> bytes | None:
-        return self._table(db).get(key)
+        return self.table(db).get(key)
 
     def put(self, key: bytes, value: bytes, db: str | None = None) -> bool:
-        self._table(db)[bytes(key)] = bytes(value)
+        self.table(db)[bytes(key)] = bytes(value)
         return True
 
     def delete(self, key: bytes, db: str | None = None) -> bool:
-        return self._table(db).pop(key, None) is not None
+        return self.table(db).pop(key, None) is not None
 
     def cursor(self, db: str | None = None) -> SimCursor:
-        return SimCursor(self._table(db))
+        return SimCursor(self.table(db))
 
 
 class SimCursor:
@@ -144,23 +146,25 @@ class SimEnvironment:
     def __init__(self, file: Path) -> None:
         self._file = file
         data = file.read_bytes()
-        head, token = data[: len(MAGIC)], int.from_bytes(data[8:16], "little")
-        if head != MAGIC:
+        if data[: len(MAGIC)] != MAGIC:
             raise StateCorrupt(f"open {file}", "its magic is wrong")
-        known = Disk.now.environments.get(token)
+        known = Disk.now.environments.get(token_of(data))
         if known is None:
             known = _loaded(data[16:], file)
             _write(file, Disk.now.environments, known)
         self.tables = known
 
-    def open_db(self, name: bytes, create: bool = True) -> str:
-        if name.decode() not in self.tables.now:
-            if not create:
-                raise lmdb.NotFoundError(name.decode())
-            self.tables.now.setdefault(name.decode(), {})
+    def open_db(self, name: bytes, txn: SimTransaction | None = None, create: bool = True) -> str:
+        if txn is not None:
+            txn.table(name.decode())
+        elif name.decode() not in self.tables.now:
+            assert not create, "a store makes its databases in a transaction"
+            raise lmdb.NotFoundError(name.decode())
         return name.decode()
 
-    def begin(self, db: str | None = None, write: bool = False) -> SimTransaction:
+    def begin(
+        self, db: str | None = None, write: bool = False, buffers: bool = False
+    ) -> SimTransaction:
         return SimTransaction(self, db, write=write)
 
     def commit(self, tables: dict[str, dict[bytes, bytes]]) -> None:
@@ -210,9 +214,18 @@ def open_environment(
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(file, Disk.now.environments, Tables())
     environment = SimEnvironment(file)
-    if not readonly:
+    if not readonly and Disk.opening_syncs:
         environment.sync()
     return environment
+
+
+def damage_of(path: Path) -> list[str]:
+    """As ``environment.damage_of``."""
+    try:
+        SimEnvironment(path)
+    except StateCorrupt as error:
+        return [error.why]
+    return []
 
 
 def _loaded(data: bytes, file: Path) -> Tables:

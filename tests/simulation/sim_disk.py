@@ -11,18 +11,21 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.files import DlqFiles, jsonl_files
 from sda_pipeline.dlq.marks import Mark
 from sda_pipeline.log.source_log import LogStart, SourceLog
 from sda_pipeline.records.frames import Header
+from sda_pipeline.state.environment import DATA_FILE
 from tests.simulation.dice import Dice
 from tests.simulation.fibers import Killed
 
+MAGIC = b"SIMLMDB\n"  # then the token of its tables, or 0, a CRC and the tables themselves
 TMPFS = Path("/dev/shm")
 SEGMENT_BYTES = 24 * 1024  # small, so that logs roll and segments are deleted
 
@@ -43,15 +46,26 @@ class Tables:
     durable: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
 
 
+class Host(Protocol):
+    """The world, as its disk meets it."""
+
+    running: Any  # the operator whose step runs, None outside of one
+
+    def dies_at(self, point: str) -> bool:
+        """Whether the running operator dies here."""
+
+
 class Disk:
     """The disk of the schedule that runs, reached by the doubles through ``Disk.now``."""
 
     now: Disk
+    opening_syncs = log_syncs = True  # off in the controls
 
-    def __init__(self, dies_at: Callable[[str], bool], dice: Dice) -> None:
+    def __init__(self, host: Host, dice: Dice) -> None:
         base = TMPFS if TMPFS.is_dir() else None
         self.root = Path(tempfile.mkdtemp(prefix="sda-simulation-", dir=base))
-        self.dies_at, self.dice = dies_at, dice
+        self.host, self.dice = host, dice
+        self.dies_at = host.dies_at
         self.databases: dict[Path, Database] = {}
         self.environments: dict[int, Tables] = {}  # by the token in their file
         self.unsynced: dict[Path, int] = {}  # file -> bytes of it that are on the platter
@@ -81,11 +95,21 @@ class Disk:
         os.truncate(path, self.dice.between(before, path.stat().st_size))
         raise Killed
 
+    def environment_at(self, directory: Path) -> Tables | None:
+        """The tables of the environment in a directory."""
+        file = directory / DATA_FILE
+        return self.environments.get(token_of(file.read_bytes())) if file.exists() else None
+
     def forget(self) -> None:
         """The schedule is over."""
         for database in self.databases.values():
             database.connection.close()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def token_of(data: bytes) -> int:
+    """Which tables an environment's file stands for; 0 for a copy that holds its own."""
+    return int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "little")
 
 
 class SimSourceLog(SourceLog):
@@ -100,7 +124,8 @@ class SimSourceLog(SourceLog):
         last = log.last()
         if last is not None:
             log._newest = last.header, bytes(last.payload)
-            log._note_synced()
+            if Disk.opening_syncs:
+                log._note_synced()
         return log
 
     @property
@@ -117,7 +142,8 @@ class SimSourceLog(SourceLog):
 
     def sync(self) -> None:
         super().sync()
-        self._note_synced()
+        if Disk.log_syncs:
+            self._note_synced()
 
     def _note_synced(self) -> None:
         Disk.now.unsynced.pop(self._path, None)
@@ -129,7 +155,7 @@ class SimDlqFiles(DlqFiles):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        for path in jsonl_files(directory):
+        for path in jsonl_files(directory) if Disk.opening_syncs else ():
             Disk.now.unsynced.pop(path, None)
 
     @property

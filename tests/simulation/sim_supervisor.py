@@ -5,26 +5,26 @@ What runner.py does with pidfds and signals is done here with fibers; no rule of
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
-from operators.registry import loop_of
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import ExitCode, SdaError
-from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.runtime.launch import Launch, RunFlags
 from sda_pipeline.topology import Topology
 from supervisor import quiescence
 from supervisor.events import Event
 from supervisor.members import Action, Note, Rewire, Send, Spawn
+from supervisor.quarantine import Quarantine
 from supervisor.states import Phase, State
 from supervisor.tree import Tree
 from supervisor.wiring import Wiring
-from tests.simulation.fibers import Fiber, Killed
+from tests.simulation.fibers import Killed
 from tests.simulation.sim_worker import Host, SimWorker
 
-KILLED = -9
+KILLED = -signal.SIGKILL
 DRAIN_WITHIN_S = 3600.0  # of simulated time: a drain that does not end is a schedule that does not
 FLAGS = RunFlags(end_of_input=True)
 PARENT = 1
@@ -45,6 +45,7 @@ class SimSupervisor:
     def __init__(self, host: SupervisorHost, topology: Topology, clock: ManualClock, at_once: int) -> None:
         self.host, self.topology, self.clock = host, topology, clock
         self.wiring = Wiring(topology)
+        self.quarantine = Quarantine(topology, self.wiring, clock, lambda note: self.act([note]))
         self.tree = Tree(topology, at_once=at_once)
         self.workers: dict[str, SimWorker] = {}
         self.complete = False
@@ -71,8 +72,8 @@ class SimSupervisor:
         if self._inbox:
             what, name, code = self._inbox.popleft()
             if what == "died":
-                self.wiring.take_in_flight(name)
-                self.act(self.tree.died(name, code, now))
+                blame = self.quarantine.died(name, PARENT, wanted=self.tree.wanted(name))
+                self.act(self.tree.died(name, code, now, blame))
             elif name in self.workers and self.workers[name].launch.incarnation == code:
                 self.act(self.tree.readied(name, now))
             return
@@ -102,25 +103,15 @@ class SimSupervisor:
         self.wiring.prepare_life(name)
         inputs, outputs = self.wiring.rings_of(name)
         launch = Launch(
-            name, "", PARENT, incarnation, self.wiring.board.fd, -1, inputs, outputs, FLAGS
-        )
-        self.workers[name] = self._born(launch)
-
-    def _born(self, launch: Launch) -> SimWorker:
-        worker = SimWorker.__new__(SimWorker)
-
-        def live() -> None:
-            worker.__init__(self.host, launch, self.topology, self.wiring.board)  # type: ignore[misc]
-            worker.fiber = fiber
-            loop_of(worker.kind)(worker)
-
-        fiber = Fiber(live)
-        worker.launch, worker.name, worker.fiber = launch, launch.operator, fiber
-        worker.stopping, worker._until, worker._waits_for = False, 0, ()
-        return worker
+            name, "", PARENT, incarnation, self.wiring.board.fd, -1, inputs, outputs, FLAGS,
+            self.quarantine.suspects(name),
+        )  # fmt: skip
+        self.workers[name] = SimWorker(self.host, launch, self.topology, self.wiring.board)
 
     def _send(self, name: str, signum: int) -> None:
-        if signum == KILLED * -1:
+        if name not in self.workers:
+            return  # dead already, not yet known to be: a signal to it goes nowhere
+        if signum == signal.SIGKILL:
             self.kill(name)
         else:
             self.workers[name].stopping = True
@@ -155,10 +146,3 @@ class SimSupervisor:
             assert quiescence.ended(words, self.topology.sources), "finite input ends in END"
             self.complete = True
             self.act(self.tree.stop(now, DRAIN_WITHIN_S))
-
-    def words(self) -> dict[str, Any]:
-        return self.wiring.board.snapshot()
-
-
-def seconds(ns: int) -> float:
-    return ns / SECOND_NS

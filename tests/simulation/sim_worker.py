@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from operators.registry import loop_of
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.rows import Rows
@@ -36,30 +37,33 @@ class Host(Protocol):
 
 
 class SimWorker(Worker):
-    """One incarnation. ``fiber`` carries it; it may go on when ``can_go_on``."""
+    """One incarnation, carried by ``fiber``. ``due`` is when it goes on if nothing happens before."""
 
     def __init__(self, host: Host, launch: Launch, topology: Topology, board: Board) -> None:
         self.host, self.launch, self.topology, self.board = host, launch, topology, board
         self.clock = host.clock
         self.name = launch.operator
         self.kind = topology.kind_of(self.name)
-        self.inputs = {edge: Consumer(RingFds(*f), host.clock) for edge, f in launch.inputs.items()}
-        self.outputs = {edge: Producer(RingFds(*f)) for edge, f in launch.outputs.items()}
+        self.inputs: dict[str, Consumer] = {}
+        self.outputs: dict[str, Producer] = {}
         self.stopping = False
-        self.fiber: Fiber
         self.step = Step.START
+        self.due = 0
         self._waits_for: Sequence[int] = ()
-        self._until = 0
+        self.fiber = Fiber(self._live)
+
+    def _live(self) -> None:
+        """What ``run_operator`` does; the end is told by ``fiber.error``."""
+        inputs, outputs = self.launch.inputs, self.launch.outputs
+        self.inputs = {edge: Consumer(RingFds(*f), self.clock) for edge, f in inputs.items()}
+        self.outputs = {edge: Producer(RingFds(*f)) for edge, f in outputs.items()}
+        loop_of(self.kind)(self)
 
     def can_go_on(self, now: int) -> bool:
         """Not waiting, or what it waits for is there, or time is over, or it is asked to stop."""
-        if now >= self._until or self.stopping:
+        if now >= self.due or self.stopping:
             return True
-        return any(fd in Memory.signalled for fd in self._waits_for)
-
-    @property
-    def due(self) -> int:
-        return self._until
+        return not Memory.signalled.isdisjoint(self._waits_for)
 
     def listen(self) -> None:
         pass
@@ -72,10 +76,10 @@ class SimWorker(Worker):
         self.host.became_ready(self)
 
     def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
-        self._until = self.clock.monotonic_ns() + round(timeout_s * SECOND_NS)
+        self.due = self.clock.monotonic_ns() + round(timeout_s * SECOND_NS)
         self._waits_for = fds
         self.fiber.pause()
-        self._until, self._waits_for = 0, ()
+        self.due, self._waits_for = 0, ()
         Memory.signalled.difference_update(fds)
 
     def fail(self, point: str) -> None:

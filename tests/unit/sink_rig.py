@@ -156,8 +156,9 @@ class Chain:
         for edge in edges:
             close_ring(self.rings[edge])
             self.rings[edge] = create_ring(edge, self.capacity)
+        self.board.set("sink_pos", 0)
         if name == "subscriber":
-            self.board.set("sink_pos", 0)
+            self.board.set("sub_pos", 0)
             self.life("subscriber")
         if self.life("alert-sink"):
             self.resend()

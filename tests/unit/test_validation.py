@@ -230,7 +230,7 @@ def test_smallest_pivot_agrees_with_eigenvalues() -> None:
 
 
 ORDER: list[tuple[dict[str, Any], str]] = [
-    ({"azimuth": "x"}, "Expected `float`, got `str`"),
+    ({"azimuth": "x"}, "wrong form: Expected `float`, got `str`"),
     ({"id": "x"}, "id 'x' is not a UUID"),
     ({"obTime": "x"}, "obTime 'x' is not a time"),
     ({"schemaVersion": 2}, "schemaVersion 2 is not supported"),

@@ -220,7 +220,7 @@ def test_deserialization(message: bytes | dict[str, Any], words: str) -> None:
 def test_every_required_field_is_required(kind: int) -> None:
     for name in VALID[kind]:
         message = {key: value for key, value in VALID[kind].items() if key != name}
-        expected = f"Object missing required field `{name}`"
+        expected = f"wrong form: Object missing required field `{name}`"
         assert refusal(kind, message) == (ErrorKind.DESERIALIZATION, expected)
 
 

@@ -25,6 +25,7 @@ F8 = np.ndarray
 
 T0_NS = on_grid(1_775_001_600_000_000_000)  # 2026-04-01
 SPAN_S = (-35.0, 82.0)  # of the rows' event times, around all encounters
+BEATS_AFTER_S = 50.0  # so that all watermarks pass the last encounter in small steps
 # (satNo of the other, seconds after T0, angle between the velocities deg, catalogue miss m):
 # 105 meets two others within a minute; 107 is slow (extended); 109 is co-orbital; 111 passes
 # outside the screening distance but inside the margin.
@@ -93,6 +94,16 @@ def _partner(
     aside = np.cross(closing, rng.standard_normal(3))
     place = r + miss * aside / np.linalg.norm(aside)
     return element_lines(mean_elements(satno, f"CROSSER {satno}", t, place, turned))
+
+
+def beats(rng: np.random.Generator, count: int, kind: int, first_id: int) -> np.ndarray:
+    """Rows of objects without encounters, all through the span and after: they drive event time."""
+    rows = np.zeros(count, ROW)
+    seconds = rng.uniform(SPAN_S[0], SPAN_S[1] + BEATS_AFTER_S, count)
+    rows["t"] = T0_NS + (seconds * SECOND_NS).astype(np.int64)
+    rows["sat"], rows["kind"] = rng.choice(IDLE, count), kind
+    rows["id"][:, 1] = np.arange(first_id, first_id + count)
+    return rows
 
 
 class Noise(NamedTuple):

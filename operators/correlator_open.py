@@ -1,0 +1,191 @@
+"""Open the correlator: recover its store, rebuild the core, settle catalogue and epoch (DESIGN 10).
+
+Which store is good is ``state/recovery.py``; what happens in a step is ``correlator.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from operators.checkpoint import Checkpoints, numbered
+from operators.core.alerts import AlertState
+from operators.core.correlation import Correlation, Effects
+from operators.core.positions import SourcePosition
+from operators.core.schedule import OpenAlert, pane_of
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.log.source_log import read_log
+from sda_pipeline.records.alert import EPOCH_SHIFT, KIND_RECORDS, NUMBER_MASK, Entry, raw_records
+from sda_pipeline.records.frames import Counts, parse_payload
+from sda_pipeline.records.rows import ROW
+from sda_pipeline.runtime.worker import Worker, check_not_behind
+from sda_pipeline.state.recovery import LOGS, Recovered, recover
+from sda_pipeline.state.store import Changes, CorrelatorStore, Meta
+from sda_pipeline.topology import Inputs
+
+_encode = msgspec.msgpack.encode
+_T = TypeVar("_T")
+
+
+def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Checkpoints]:
+    """The core as the highest good rung left it, and the store behind it; before READY.
+
+    InvalidConfiguration when it was built with another catalogue and that was not accepted; Rewind
+    when it stands behind what upstream was told.
+    """
+    started = worker.clock.monotonic_ns()
+    recovered = recover(worker.topology.state, worker.event, worker.fail)
+    store, meta = recovered.store, recovered.store.meta
+    superseded = not store.empty and meta.catalogue != inputs.hash
+    if superseded and not worker.launch.flags.accept_catalogue:
+        raise InvalidConfiguration(
+            "start",
+            [f"the state was built with catalogue {meta.catalogue:016x}, not {inputs.hash:016x}"],
+            "put the old catalogue, sensors and physics back, or start with --accept-catalogue",
+        )
+    core = _rebuild(worker, inputs, store, meta)
+    if superseded:
+        meta = _supersede(store, core, meta, inputs.hash)
+        worker.event("catalogue_accepted", catalogue=f"{inputs.hash:016x}")
+    else:
+        for key, data in store.rows():
+            core.restore(key, np.frombuffer(data, ROW))
+    if store.empty:
+        meta = _begin(worker, recovered, core, inputs.hash)
+    elif why := _why_new_epoch(worker, meta):
+        meta = _raise_epoch(store, core, meta, _epoch_above_all(worker, recovered))
+        worker.event("epoch_raised", epoch=meta.epoch, why=why)
+    worker.fail("recovery_epoch")
+    seconds = (worker.clock.monotonic_ns() - started) / SECOND_NS
+    positions = {source: position.position for source, position in core.positions.items()}
+    worker.event("recovered", path=recovered.rung, seconds=round(seconds, 3), epoch=meta.epoch,
+                 snapshot=meta.snapshot, positions=positions)  # fmt: skip
+    for source, position in positions.items():
+        check_not_behind(worker, f"{source}.applied", position)
+    return core, Checkpoints(store, meta, worker.clock)
+
+
+def _rebuild(worker: Worker, inputs: Inputs, store: CorrelatorStore, meta: Meta) -> Correlation:
+    """The core without its rows."""
+    states = {key: _decoded(data, AlertState) for key, data in store.alerts().items()}
+    adopted = [
+        OpenAlert(state.alert_id, state.low, state.high, state.tca_ns)
+        for state in states.values()
+        if not state.final and state.catalogue != inputs.hash
+    ]
+    core = Correlation(
+        inputs.catalogue, worker.topology.physics, worker.topology.event_time,
+        worker.topology.sources, inputs.hash, adopted,
+    )  # fmt: skip
+    for source, data in store.positions().items():
+        if source in core.positions:
+            core.positions[source] = _decoded(data, SourcePosition)
+    core.alerts.update(states)
+    core.closed_to = meta.closed_to
+    return core
+
+
+def _decoded(data: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        hint = "use the release that wrote it"
+        raise StateCorrupt("read the correlator's store", str(error), hint) from error
+
+
+def _begin(worker: Worker, recovered: Recovered, core: Correlation, catalogue: int) -> Meta:
+    """A new store: its first epoch, and each source from the first position its log still has."""
+    for source in core.positions:
+        position = _log_start(worker, source)
+        if position is not None:
+            core.positions[source] = position
+            worker.event("recovery_gap", source=source, rows=position.missing,
+                         through=position.position)  # fmt: skip
+    epoch = _epoch_above_all(worker, recovered)
+    start = epoch << EPOCH_SHIFT
+    meta = Meta(catalogue=catalogue, epoch=epoch, outbox_end=start, outbox_deleted=start)
+    encoded = {source: _encode(found) for source, found in core.positions.items() if found.log_id}
+    recovered.store.commit(Changes(positions=encoded, meta=meta), lambda: None)
+    return meta
+
+
+def _log_start(worker: Worker, source: str) -> SourcePosition | None:
+    """Where a source's log starts when its beginning is gone; None when nothing is missing."""
+    log = read_log(worker.topology.state / LOGS / source)
+    if log.first <= 1 or log.end < log.first:
+        return None
+    first = log.read(log.first)
+    before = parse_payload(first.header, first.payload).counts.rows - first.header.logged
+    return SourcePosition(
+        log_id=log.log_id, log_first=log.first, position=log.first - 1, missing=before,
+        counts=Counts(read=before, rows=before).as_tuple(),
+    )  # fmt: skip
+
+
+def _why_new_epoch(worker: Worker, meta: Meta) -> str:
+    """Why what is held must be said again under a higher epoch; "" when it need not."""
+    board = worker.board
+    sink = board.get("sink_pos")
+    if meta.epoch_due:
+        return f"restored from snapshot {meta.snapshot}"
+    if meta.outbox_deleted > sink and meta.outbox_deleted & NUMBER_MASK:
+        return f"the sink lacks what was deleted up to {meta.outbox_deleted:#x}"
+    told = max(board.get(word) for word in ("sink_pos", "sub_pos", "outbox_end"))
+    if max(told, board.get("epoch") << EPOCH_SHIFT) > meta.outbox_end:
+        return f"the store ends at {meta.outbox_end:#x}, {told:#x} was seen"
+    return ""
+
+
+def _epoch_above_all(worker: Worker, recovered: Recovered) -> int:
+    """One more than every epoch that sink, subscriber, board, a snapshot or the store knows."""
+    board = worker.board
+    seen = [board.get(word) >> EPOCH_SHIFT for word in ("sink_pos", "sub_pos", "outbox_end")]
+    return 1 + max(*seen, board.get("epoch"), recovered.known_epoch)
+
+
+def _raise_epoch(store: CorrelatorStore, core: Correlation, meta: Meta, epoch: int) -> Meta:
+    """Begin an epoch and say all that is held again, in one transaction."""
+    effects = Effects()
+    core.emit_again(epoch, _records(store.outbox()), effects)
+    start = epoch << EPOCH_SHIFT
+    entries = numbered(effects.emitted, start)
+    meta = msgspec.structs.replace(
+        meta, epoch=epoch, epoch_due=False, outbox_deleted=start,
+        outbox_end=entries[-1].position if entries else start,
+    )  # fmt: skip
+    alerts = {key: _encode(state) for key, state in effects.alerts.items()}
+    changes = Changes(alerts=alerts, outbox=entries, outbox_gone_through=start, meta=meta)
+    store.commit(changes, lambda: None)
+    return meta
+
+
+def _records(entries: list[Entry]) -> list[dict[str, Any]]:
+    """The last record of each entry that holds records, oldest first."""
+    return [raw_records(entry.body)[-1] for entry in entries if entry.kind == KIND_RECORDS]
+
+
+def _supersede(store: CorrelatorStore, core: Correlation, meta: Meta, catalogue: int) -> Meta:
+    """Another catalogue was accepted: retained rows speak of the old one and become
+    ``superseded``.
+    """
+    gone: list[tuple[str, int]] = []
+    counted: Counter[str] = Counter()
+    seen: set[tuple[int, int, bytes]] = set()
+    for (source, position), data in store.rows():
+        gone.append((source, position))
+        for row in np.frombuffer(data, ROW):
+            identity = (int(row["sat"]), pane_of(int(row["t"])), row["id"].tobytes())
+            counted[source] += identity not in seen
+            seen.add(identity)
+    for source, rows in counted.items():
+        moved = min(rows, core.positions[source].applied)
+        core.positions[source].applied -= moved
+        core.positions[source].superseded += moved
+    meta = msgspec.structs.replace(meta, catalogue=catalogue)
+    encoded = {source: _encode(core.positions[source]) for source in counted}
+    store.commit(Changes(rows_gone=gone, positions=encoded, meta=meta), lambda: None)
+    return meta

@@ -1,0 +1,94 @@
+"""A source's step 2: a consumed batch to rows, rejects and counts, whatever its records do.
+
+Records in quarantine are withheld; one that kills the process is found and named. Not durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.core.batch import rejects_of, settle, take
+from operators.core.offsets import Offsets
+from operators.core.reduction import Reducer
+from operators.core.watermark import EventClock
+from operators.guard import Guard
+from operators.withheld import Withheld, original
+from sda_pipeline.broker.port import Batch, Consumer
+from sda_pipeline.records.frames import Counts
+from sda_pipeline.records.rejects import Reject
+from sda_pipeline.records.rows import Rows
+from sda_pipeline.runtime.in_flight import BatchAt, Culprit, partition_word
+from sda_pipeline.runtime.worker import Worker
+
+
+class Digested(NamedTuple):
+    """What became of a batch: accepted rows, rejects with their bytes, and how they count."""
+
+    rows: Rows
+    rejects: list[Reject]
+    counts: Counts
+
+
+class Digester:
+    """Step 2 of the source with ``index`` in the topology."""
+
+    def __init__(self, worker: Worker, index: int, reducer: Reducer) -> None:
+        self._worker, self._index, self._reducer = worker, index, reducer
+        self._guard, self._withheld = Guard(worker), Withheld(worker)
+
+    def digest(
+        self, consumed: Batch, offsets: Offsets, clock: EventClock, ingest_ns: int
+    ) -> Digested:
+        """Decode, validate, reduce, judge lateness. In flight until ``done``.
+
+        Moves ``clock``; ``offsets`` tells the generations.
+        """
+        generations = offsets.generations
+        first = _name(self._index, consumed, 0, generations)
+        self._guard.begin(BatchAt(partition_word(first.generation, first.partition), first.offset))
+        batch, withheld = self._withheld.split(consumed, generations)
+        if self._guard.suspects:
+            self._guard.probe(
+                len(batch.values),
+                lambda at: self._try_alone(batch, at, generations, clock),
+                lambda at: _name(self._index, batch, at, generations),
+            )
+        reduced = self._reducer.reduce(batch.values, batch.timestamps_ms)
+        rows, counts = settle(batch, reduced, clock, ingest_ns)
+        rejects = rejects_of(batch, reduced, generations) + withheld
+        self._worker.fail_rows(rows)
+        more = Counts(read=len(withheld), quarantined=len(withheld))
+        return Digested(rows, rejects, counts.plus(more))
+
+    def _try_alone(
+        self, batch: Batch, at: int, generations: dict[int, int], clock: EventClock
+    ) -> None:
+        """What ``digest`` does, with one message."""
+        one = take(batch, np.array([at]))
+        reduced = self._reducer.reduce(one.values, one.timestamps_ms)
+        rows, _ = settle(one, reduced, clock, 0)
+        rejects_of(one, reduced, generations)
+        self._worker.fail_rows(rows)
+
+    def done(self) -> None:
+        """The digested batch is in the log, synced."""
+        self._guard.done()
+
+    def next_report(
+        self,
+        reported: int,
+        consumer: Consumer,
+        ends: Mapping[int, int],
+        put_back: Callable[[int], None],
+    ) -> Reject | None:
+        """The next row that the correlator skips and this source has not reported; else None."""
+        due = self._withheld.due(reported)
+        return original(due[0], consumer, ends, put_back) if due else None
+
+
+def _name(index: int, batch: Batch, at: int, generations: Mapping[int, int]) -> Culprit:
+    partition = int(batch.partitions[at])
+    return Culprit(index, generations.get(partition, 0), partition, int(batch.offsets[at]))

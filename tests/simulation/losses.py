@@ -1,0 +1,68 @@
+"""Stores that are gone or damaged when their owner starts again. Not what is lost by a power loss.
+
+Excused are then: rewinds, board words above what the store says, and rejects that went with a log
+before they reached the DLQ (the source says so: ``rejects_in_doubt``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sda_pipeline.log.source_log import read_log
+from sda_pipeline.state.environment import DATA_FILE
+from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS
+from tests.simulation.fault_plan import Loss
+from tests.simulation.outcome import ALERTS
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+_BAG = (Loss.CORRELATOR, Loss.CORRELATOR, Loss.CORRELATOR, Loss.SINK, Loss.LOG)
+
+
+def lose_store(world: World) -> None:
+    """Kill an owner, or the tree, and take its store away."""
+    loss = world.dice.pick(_BAG)
+    owner = world.dice.pick(world.topology.sources) if loss is Loss.LOG else str(loss)
+    world.excused.add(owner)
+    world.note(f"the store of {owner} is lost")
+    if loss is Loss.LOG or world.dice.chance(0.5):
+        world.kill_tree()
+    elif owner in world.supervisor.workers:
+        world.supervisor.kill(owner)
+    if loss is Loss.CORRELATOR:
+        _lose_correlator(world, world.topology.state)
+    elif loss is Loss.SINK:
+        database = world.disk.databases.pop(world.topology.state / ALERTS, None)
+        if database is not None:
+            database.connection.close()
+    else:
+        directory = world.topology.state / LOGS / owner
+        shutil.rmtree(directory, ignore_errors=True)
+        for path in [path for path in world.disk.unsynced if path.is_relative_to(directory)]:
+            del world.disk.unsynced[path]
+
+
+def _lose_correlator(world: World, state: Path) -> None:
+    """The LMDB, sometimes also its newest snapshot; all of them if the logs hold everything."""
+    file = state / CORRELATOR / DATA_FILE
+    if file.exists():
+        if world.dice.chance(0.5):
+            shutil.rmtree(file.parent)
+        else:
+            file.write_bytes(b"damaged")
+    snapshots = sorted((state / SNAPSHOTS).glob("*.snap"))
+    whole = all(read_log(state / LOGS / source).first == 1 for source in world.topology.sources)
+    lost = snapshots[-1:] if world.dice.chance(0.4) else []
+    if whole and world.dice.chance(0.4):
+        lost = snapshots
+    if lost == snapshots and not whole:
+        lost = []
+    for path in lost:
+        data = bytearray(path.read_bytes())
+        data[world.dice.below(len(data))] ^= 1 << world.dice.below(8)
+        path.write_bytes(data)
+        world.note(f"{path.name} is damaged")
