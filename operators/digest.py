@@ -18,7 +18,7 @@ from operators.guard import Guard
 from operators.withheld import Withheld, original
 from sda_pipeline.broker.port import Batch, Consumer
 from sda_pipeline.records.frames import Counts
-from sda_pipeline.records.rejects import Reject
+from sda_pipeline.records.rejects import Reject, pack_rejects
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.in_flight import BatchAt, Culprit, partition_word
 from sda_pipeline.runtime.worker import Worker
@@ -70,7 +70,7 @@ class Digester:
         one = take(batch, np.array([at]))
         reduced = self._reducer.reduce(one.values, one.timestamps_ms)
         rows, _ = settle(one, reduced, clock, 0)
-        rejects_of(one, reduced, generations)
+        pack_rejects(rejects_of(one, reduced, generations))
         self._worker.fail_rows(rows)
 
     def done(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from operators.core.positions import SourcePosition
 from sda_pipeline.broker.connect import open_consumer
 from sda_pipeline.broker.port import Consumer
+from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
 from sda_pipeline.log.source_log import LogStart, SourceLog, set_aside
 from sda_pipeline.records.frames import Counts, Part, parse_payload
 from sda_pipeline.runtime.worker import Worker
@@ -64,11 +65,15 @@ def _applied(worker: Worker) -> SourcePosition:
     """Where the correlator stands, from its store: what is needed to make a log anew, in one
     look.
     """
-    store = CorrelatorStore(worker.topology.state / CORRELATOR, readonly=True)
     try:
-        data = store.positions().get(worker.name)
-    finally:
-        store.close()
+        store = CorrelatorStore(worker.topology.state / CORRELATOR, readonly=True)
+        try:
+            data = store.positions().get(worker.name)
+        finally:
+            store.close()
+    except (StateCorrupt, Unreachable) as error:
+        # It died since its READY and recovers: this source is started again when it is back.
+        raise SdaError(error.action, error.why, "it is read again after a restart") from error
     return msgspec.msgpack.decode(data, type=SourcePosition) if data else SourcePosition()
 
 

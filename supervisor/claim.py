@@ -40,8 +40,8 @@ def prepare(state: Path) -> None:
         if names and not names & _KNOWN:
             why = f"it holds other files ({', '.join(sorted(names)[:3])})"
             raise InvalidConfiguration(action, [why], "name a directory of its own")
-        for path in state.iterdir():
-            _refuse_foreign(path.name, path, action)
+        for path in (*state.glob("*"), *state.glob("*/*")):
+            _refuse_foreign(str(path.relative_to(state)), path, action)
         state.chmod(0o700)
         (state / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,5 @@
-"""The DLQ's files: JSON Lines by UTC date, their high-water marks, and their reader. No decisions.
+"""The DLQ's files: JSON Lines by UTC date, and their high-water marks. No decisions; reading them
+is ``reading.py``.
 
 ``<date>-<n>.jsonl`` grows by whole batches, each synced; then ``high-water.pos`` (marks by source,
 and the length of the files they speak of) is replaced. A kill between the two is repaired on open
@@ -8,132 +9,33 @@ from the lines beyond that length.
 from __future__ import annotations
 
 import os
-import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
-from sda_pipeline.dlq.entry import Entry, EntryError, decode_line, encode_line
-from sda_pipeline.dlq.marks import NOTHING, Mark, written
-from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
+from sda_pipeline.dlq.entry import Entry, encode_line
+from sda_pipeline.dlq.marks import Mark
+from sda_pipeline.dlq.reading import (
+    POS_FORMAT,
+    POS_NAME,
+    Pos,
+    Skipped,
+    derive,
+    jsonl_files,
+    order_of,
+    read_entries,
+    read_marks,
+)
+from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
-POS_NAME = "high-water.pos"
-POS_FORMAT = 1
-_NAME = re.compile(r"\d{4}-\d\d-\d\d-\d+\.jsonl")
+__all__ = ["POS_NAME", "DlqFiles", "Skipped", "jsonl_files", "read_entries", "read_marks"]
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Skipped(NamedTuple):
-    """A line the reader could not read; never guessed, always reported."""
-
-    file: str
-    line: int
-    why: str
-
-
-class _Pos(msgspec.Struct):
-    format: int
-    file: str  # "" before the first
-    length: int  # bytes of ``file`` that the marks speak of
-    marks: dict[str, Mark]
-
-
-class _Derived(NamedTuple):
-    """Marks as the files tell them, and what was odd about them."""
-
-    marks: dict[str, Mark]
-    faults: list[str]
-    first_unsynced: str  # files from this name on may be in the page cache only
-
-
-def jsonl_files(directory: Path) -> list[Path]:
-    """The DLQ's files, oldest first; files of other names are not ours."""
-    found = [path for path in directory.glob("*.jsonl") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: _order(path.name))
-
-
-def _order(name: str) -> tuple[str, int]:
-    date, _, number = name.removesuffix(".jsonl").rpartition("-")
-    return date, int(number)
-
-
-def read_entries(
-    directory: Path, report: Callable[[Skipped], None] | None = None
-) -> Iterator[Entry]:
-    """Every entry, oldest first; unreadable lines go to ``report``. Works beside a running writer.
-
-    A last line without its newline is being written and is left out.
-    """
-    for path in jsonl_files(directory):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    yield decode_line(line)
-                except EntryError as error:
-                    if report is not None:
-                        report(Skipped(path.name, number, error.why))
-
-
-def read_marks(directory: Path) -> dict[str, Mark]:
-    """The marks by source as a start now would find them, for audit. Changes nothing."""
-    return _derive(directory).marks
-
-
-def _derive(directory: Path) -> _Derived:
-    """The stored marks, moved on by the lines beyond what they speak of."""
-    faults: list[str] = []
-    files = jsonl_files(directory)
-    pos = _load_pos(directory / POS_NAME, faults)
-    sizes = {path.name: path.stat().st_size for path in files}
-    if pos is not None and pos.file and sizes.get(pos.file, -1) < pos.length:
-        faults.append(f"{pos.file} is shorter than {POS_NAME} says; marks are read from the files")
-        pos = None
-    if pos is None:
-        pos = _Pos(POS_FORMAT, "", 0, {})
-    marks = dict(pos.marks)
-    at = [path.name for path in files].index(pos.file) if pos.file else 0
-    for path in files[at:]:
-        with path.open("rb") as file:
-            file.seek(pos.length if path.name == pos.file else 0)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    entry = decode_line(line)
-                    log_id = int(entry.log_id, 16)
-                except (EntryError, ValueError) as error:
-                    faults.append(f"{path.name}: {error}")
-                    continue
-                mark = marks.get(entry.operator, NOTHING)
-                marks[entry.operator] = written(mark, log_id, entry.log_position, entry.index)
-    return _Derived(marks, faults, pos.file)
-
-
-def _load_pos(path: Path, faults: list[str]) -> _Pos | None:
-    if not path.exists():
-        return None
-    body, _, crc = path.read_bytes().rstrip().rpartition(b"\n")
-    try:
-        if int(crc, 16) != zlib.crc32(body):
-            raise ValueError("its CRC is wrong")
-        found = msgspec.json.decode(body, type=_Pos)
-    except (ValueError, msgspec.MsgspecError) as error:
-        faults.append(f"{path.name}: {error}; marks are read from the files")
-        return None
-    if found.format != POS_FORMAT:
-        raise InvalidConfiguration(
-            f"open {path}",
-            [f"it has format version {found.format}, this release reads {POS_FORMAT}"],
-            "use the release that wrote it",
-        )
-    return found
 
 
 class DlqFiles:
@@ -147,6 +49,7 @@ class DlqFiles:
         self.directory = directory
         self._file = -1
         self._name, self._size, self._expired = "", 0, ""
+        self._oldest = ""  # what lies before this file is expired
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open()
@@ -158,9 +61,9 @@ class DlqFiles:
     def _open(self) -> None:
         files = jsonl_files(self.directory)
         self.faults = [_cut_torn_line(files[-1])] if files else []
-        derived = _derive(self.directory)
+        derived = derive(self.directory)
         self.faults = [fault for fault in (*self.faults, *derived.faults) if fault]
-        self.marks = derived.marks
+        self.marks, self._oldest = derived.marks, derived.oldest
         names = [path.name for path in files]
         start = names.index(derived.first_unsynced) if derived.first_unsynced else 0
         for path in files[start:]:
@@ -195,7 +98,7 @@ class DlqFiles:
 
     def _rotate(self, date: str) -> None:
         """The next file of the day; the clock going back never goes back to an older file."""
-        last = _order(self._name) if self._name else ("", 0)
+        last = order_of(self._name) if self._name else ("", 0)
         date, number = max(last, (date, 0))
         if self._file >= 0:
             self._fdatasync()
@@ -218,7 +121,9 @@ class DlqFiles:
     def store_marks(self, marks: Mapping[str, Mark]) -> None:
         """Replace the marks' file: temporary file, sync, rename, sync of the directory."""
         self.marks.update(marks)
-        body = msgspec.json.encode(_Pos(POS_FORMAT, self._name, self._size, self.marks))
+        body = msgspec.json.encode(
+            Pos(POS_FORMAT, self._name, self._size, self.marks, self._oldest)
+        )
         path = self.directory / POS_NAME
         temporary = path.with_suffix(".tmp")
         try:
@@ -240,11 +145,18 @@ class DlqFiles:
             return []
         self._expired = today
         oldest = _date(now_ns - round(DLQ_RETENTION_S * SECOND_NS))
-        gone = [
+        kept = [
             path
             for path in jsonl_files(self.directory)
-            if path.name[: len(oldest)] < oldest and path.name != self._name
+            if path.name[: len(oldest)] >= oldest or path.name == self._name
         ]
+        gone = [path for path in jsonl_files(self.directory) if path not in kept]
+        # Counted and told before they go, so that an audit knows what it need not find.
+        told = order_of(self._oldest) if self._oldest else ("", 0)
+        fresh = [path for path in gone if order_of(path.name) >= told]
+        if fresh and kept:
+            self._oldest = kept[0].name
+            self.store_marks(_with_expired(self.marks, fresh))
         for path in gone:
             path.unlink()
         return [path.name for path in gone]
@@ -259,6 +171,19 @@ class DlqFiles:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _with_expired(marks: Mapping[str, Mark], gone: Sequence[Path]) -> dict[str, Mark]:
+    """The marks once these files are no more; a line names its operator once, unescaped."""
+    counts = dict.fromkeys(marks, 0)
+    for path in gone:
+        data = path.read_bytes()
+        for source in counts:
+            counts[source] += data.count(b',"operator":%b,' % msgspec.json.encode(source))
+    return {
+        source: msgspec.structs.replace(mark, expired=mark.expired + counts[source])
+        for source, mark in marks.items()
+    }
 
 
 def _cut_torn_line(path: Path) -> str:

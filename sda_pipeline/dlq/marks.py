@@ -17,9 +17,9 @@ NO_INDEX = -1
 class Mark(msgspec.Struct, frozen=True):
     """One source's mark. ``index`` is the last one written of ``position``, NO_INDEX for none.
 
-    ``entries`` counts the lines ever written for the source; ``replaced`` says that its log took
-    the place of another, whose rejects may come again under new positions: those are known by
-    ``dlq_id``.
+    ``entries`` counts the lines ever written for the source, ``expired`` those of them that the
+    retention deleted; ``replaced`` says that its log took the place of another, whose rejects may
+    come again under new positions: those are known by ``dlq_id``.
     """
 
     log_id: int = 0
@@ -28,6 +28,7 @@ class Mark(msgspec.Struct, frozen=True):
     complete: bool = True
     entries: int = 0
     replaced: bool = False
+    expired: int = 0
 
     @property
     def done(self) -> int:
@@ -51,6 +52,7 @@ def take(mark: Mark, head: RejectHead) -> tuple[int, Mark]:
             position=head.position - 1,
             entries=mark.entries,
             replaced=mark.log_id != 0,
+            expired=mark.expired,
         )
         return take(fresh, head)
     if head.position < mark.position or (head.position == mark.position and mark.complete):
@@ -74,7 +76,8 @@ def take(mark: Mark, head: RejectHead) -> tuple[int, Mark]:
 def written(mark: Mark, log_id: int, position: int, index: int) -> Mark:
     """The mark after a line found in the files; what came with it is not known to be complete."""
     replaced = mark.replaced or mark.log_id not in {0, log_id}
-    return Mark(log_id, position, index, False, mark.entries + 1, replaced)  # noqa: FBT003
+    entries = mark.entries + 1
+    return Mark(log_id, position, index, False, entries, replaced, mark.expired)  # noqa: FBT003
 
 
 def _gap(head: RejectHead, why: str) -> Rewind:

@@ -61,6 +61,11 @@ class LogView:
         return self.read(self.end) if self.end >= self.first else None
 
     @property
+    def whole(self) -> bool:
+        """Whether it still begins where it began when it was made."""
+        return not self._segments or not self._segments[0].header.previous_first
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of all segments."""
         finished = sum(after.header.previous_bytes for after in self._segments[1:])

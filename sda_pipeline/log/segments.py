@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.records.frames import Header
 
 MAGIC, VERSION = b"SDL1", 1
@@ -84,16 +84,19 @@ def segment_name(first: int) -> str:
 
 
 def parse_segment_header(data: bytes, path: Path) -> SegmentHeader:
-    """Read a segment's first 64 bytes; StateCorrupt on wrong size, magic, CRC, version or name."""
+    """Read a segment's first 64 bytes; StateCorrupt on wrong size, magic, CRC or name.
+
+    InvalidConfiguration on another version.
+    """
     if len(data) < SEGMENT_HEADER_BYTES:
         raise corrupt(path, 0, f"its header is cut off after {len(data)} bytes")
     magic, version, source, *rest, crc = SEGMENT_HEADER.unpack_from(data)
     if magic != MAGIC:
         raise corrupt(path, 0, f"magic is {magic!r}, not {MAGIC!r}")
     if version != VERSION:
-        raise StateCorrupt(
-            f"read the source log {path} at byte 4",
-            f"its format version {version} is not {VERSION}",
+        raise InvalidConfiguration(
+            f"read the source log {path}",
+            [f"it has format version {version}, this release reads {VERSION}"],
             "use the release that wrote it",
         )
     if zlib.crc32(data[: SEGMENT_HEADER_BYTES - 4]) != crc:

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import orjson
@@ -22,6 +23,7 @@ from sda_pipeline.state.sqlite_file import (
     META_SCHEMA,
     SqliteFile,
     check_row,
+    read_meta,
     reading,
     row_crc,
 )
@@ -211,6 +213,56 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     check_row(f"alert {alert_id} of alerts.sqlite", crc, *values)
     state = State.ACTIVE if action == INSERT else State.WITHDRAWN
     return Stored(state, sequence, level, bool(final), closes_ns)
+
+
+class Logged(NamedTuple):
+    """One row of the alert log."""
+
+    alert_id: str
+    sequence: int
+    position: int
+    action: str
+    final: bool
+    level: str | None
+    closes_ns: int
+    body: bytes
+
+
+class AlertView:
+    """The whole store as of one moment. StateCorrupt when a row is damaged."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self.position, self.newest_closes_ns = read_meta(db, path, _HINT)
+
+    def entries(self) -> Iterator[Entry]:
+        """The outbox entries still held, by position."""
+        sql = "SELECT position, kind, count, body, crc FROM entries ORDER BY position"
+        for *fields, crc in self._db.execute(sql):
+            check_row(f"entry {fields[0]:#x} of alerts.sqlite", crc, *fields)
+            yield Entry(*fields)
+
+    def records(self) -> Iterator[Logged]:
+        """The records still held, by position and sequence."""
+        sql = f"SELECT {_COLUMNS}, crc FROM records ORDER BY position, alert_id, sequence"  # noqa: S608
+        for row in self._db.execute(sql):
+            _stored(row)
+            yield Logged(*row[:4], bool(row[4]), *row[5:8])
+
+    def mislabelled(self) -> list[str]:
+        """Alerts whose ``latest`` flag is not on their newest record, and on that alone."""
+        sql = (
+            "SELECT alert_id FROM records GROUP BY alert_id"
+            " HAVING sum(latest) != 1 OR max(sequence * latest) != max(sequence)"
+        )
+        return [row[0] for row in self._db.execute(sql)]
+
+
+@contextmanager
+def viewing(path: Path) -> Iterator[AlertView | None]:
+    """A view for an audit, beside a running sink or not; None when there is no store yet."""
+    with reading(path, _SCHEMA, FORMAT_VERSION, _HINT) as db:
+        yield None if db is None else AlertView(db, path)
 
 
 def read_alerts(

@@ -108,12 +108,8 @@ class SqliteFile:
 
     def load_meta(self) -> tuple[int, int]:
         """(position, newest closes in ns); zeros in a new store, StateCorrupt when damaged."""
-        rows = self.rows("SELECT position, newest_closes_ns, crc FROM meta")
-        if len(rows) != 1:
-            raise StateCorrupt(f"open {self.path}", "its position is missing", self._hint)
-        position, newest_closes_ns, crc = rows[0]
-        check_row(f"the position of {self.path.name}", crc, position, newest_closes_ns)
-        return position, newest_closes_ns
+        with self._mapped("read"):
+            return read_meta(self.db, self.path, self._hint)
 
     def store_meta(self, position: int, newest_closes_ns: int) -> None:
         """Write both. Inside a transaction."""
@@ -176,6 +172,16 @@ def reading(
     finally:
         if db is not None:
             db.close()
+
+
+def read_meta(db: sqlite3.Connection, path: Path, hint: str) -> tuple[int, int]:
+    """(position, newest closes in ns) of a database; StateCorrupt when damaged."""
+    rows = db.execute("SELECT position, newest_closes_ns, crc FROM meta").fetchall()
+    if len(rows) != 1:
+        raise StateCorrupt(f"read {path}", "its position is missing", hint)
+    position, newest_closes_ns, crc = rows[0]
+    check_row(f"the position of {path.name}", crc, position, newest_closes_ns)
+    return position, newest_closes_ns
 
 
 def row_crc(*values: Value) -> int:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 import msgspec
@@ -63,8 +63,27 @@ class Changes:
     meta: Meta | None = None
 
 
+class Contents(NamedTuple):
+    """Everything of one moment, values still encoded; of the retained rows only their bytes."""
+
+    meta: Meta
+    positions: dict[str, bytes]
+    alerts: dict[str, bytes]
+    outbox: list[Entry]
+    rows: dict[tuple[str, int], int]
+
+
 def _row_key(source: str, position: int) -> bytes:
     return source.encode() + b"\0" + _POSITION.pack(position)
+
+
+def _key_of_rows(key: bytes) -> tuple[str, int]:
+    return key[:-9].decode(), _POSITION.unpack(key[-8:])[0]
+
+
+def _entry(key: bytes, value: bytes) -> Entry:
+    kind, count = _ENTRY.unpack_from(value)
+    return Entry(_POSITION.unpack(key)[0], kind, count, value[_ENTRY.size :])
 
 
 def _crc(name: str, key: bytes | memoryview, content: bytes | memoryview) -> int:
@@ -117,8 +136,11 @@ class CorrelatorStore:
             return {name: self.env.open_db(name.encode(), txn=txn) for name in _DATABASES}
 
     def _load_meta(self) -> Meta:
-        with self.env.begin(db=self._db["meta"]) as txn:
-            data = txn.get(b"meta")
+        with self.env.begin() as txn:
+            return self._meta_in(txn)
+
+    def _meta_in(self, txn: lmdb.Transaction) -> Meta:
+        data = txn.get(b"meta", db=self._db["meta"])
         if data is None:
             return Meta()
         content = self._checked("meta", b"meta", data)
@@ -169,8 +191,7 @@ class CorrelatorStore:
     def rows(self) -> Iterator[tuple[tuple[str, int], bytes]]:
         """Every retained frame's rows by (source, position), in key order."""
         for key, value in self._items("rows"):
-            source, position = key[:-9].decode(), _POSITION.unpack(key[-8:])[0]
-            yield (source, position), value
+            yield _key_of_rows(key), value
 
     def positions(self) -> dict[str, bytes]:
         """Encoded source positions by source name."""
@@ -182,16 +203,26 @@ class CorrelatorStore:
 
     def outbox(self) -> list[Entry]:
         """Entries not yet known to be at the sink, in order."""
-        entries = []
-        for key, value in self._items("outbox"):
-            kind, count = _ENTRY.unpack_from(value)
-            entries.append(Entry(_POSITION.unpack(key)[0], kind, count, value[_ENTRY.size :]))
-        return entries
+        return [_entry(key, value) for key, value in self._items("outbox")]
+
+    def contents(self) -> Contents:
+        """What the store holds, read in one transaction, so that it all belongs together."""
+        with self.env.begin() as txn:
+            return Contents(
+                self._meta_in(txn),
+                {key.decode(): value for key, value in self._in(txn, "positions")},
+                {key.decode(): value for key, value in self._in(txn, "alerts")},
+                [_entry(key, value) for key, value in self._in(txn, "outbox")],
+                {_key_of_rows(key): len(value) for key, value in self._in(txn, "rows")},
+            )
 
     def _items(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        with self.env.begin(db=self._db[name]) as txn:
-            for key, value in txn.cursor():
-                yield key, self._checked(name, key, value)
+        with self.env.begin() as txn:
+            yield from self._in(txn, name)
+
+    def _in(self, txn: lmdb.Transaction, name: str) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in txn.cursor(db=self._db[name]):
+            yield key, self._checked(name, key, value)
 
     def commit(self, changes: Changes, inside: Callable[[], None]) -> None:
         """One write transaction with sync. ``inside`` is called after the last put (a failpoint).

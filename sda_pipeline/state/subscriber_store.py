@@ -7,6 +7,7 @@ once".
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from sda_pipeline.state.sqlite_file import (
     META_SCHEMA,
     SqliteFile,
     check_row,
+    read_meta,
     reading,
     row_crc,
 )
@@ -140,6 +142,31 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     alert_id, sequence, state, level, final, closes_ns, _ = values
     check_row(f"alert {alert_id} of subscriber.sqlite", crc, *values)
     return Stored(State(state), sequence, level, bool(final), closes_ns)
+
+
+class SubscriberView:
+    """The whole store as of one moment. StateCorrupt when a row is damaged."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self.position, self.newest_closes_ns = read_meta(db, path, _HINT)
+
+    def ledger(self) -> Iterator[tuple[int, Action]]:
+        """The ledger in order: row id and action."""
+        for row in self._db.execute(f"SELECT id, {_LEDGER}, crc FROM ledger ORDER BY id"):  # noqa: S608
+            yield row[0], _action(row[1:])
+
+    def seen(self) -> Iterator[tuple[str, Stored, bytes]]:
+        """The seen-set: alert, what is stored of it, its current record."""
+        for row in self._db.execute(f"SELECT {_SEEN}, crc FROM seen"):  # noqa: S608
+            yield row[0], _stored(row), row[6]
+
+
+@contextmanager
+def viewing(path: Path) -> Iterator[SubscriberView | None]:
+    """A view for an audit, beside a running subscriber or not; None when there is no store yet."""
+    with reading(path, _SCHEMA, FORMAT_VERSION, _HINT) as db:
+        yield None if db is None else SubscriberView(db, path)
 
 
 def read_actions(path: Path, after: int = 0) -> Iterator[Action]:

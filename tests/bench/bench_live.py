@@ -20,6 +20,7 @@ from tests.bench.bench_figures import (
     alert_latencies_ms,
     percentile,
     rate,
+    shown,
     spread,
     worst_pauses_ms,
 )
@@ -55,6 +56,24 @@ class Quiet:
     end_ns: int
     read: int  # observations the sources read meanwhile
 
+    @property
+    def per_s(self) -> float | None:
+        """Observations read per second."""
+        return rate(self.read, self.begin_ns, self.end_ns)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything measured here. Loads are percent of a core, by operator."""
+
+    quiet: Quiet
+    restarts: Restarts
+    latencies_ms: list[float]
+    pauses: dict[str, Any]
+    load: dict[str, float]
+    supervisor_load: float
+    cold_start_s: float
+
 
 def measure_live(site: Site, options: LiveOptions, say: Say) -> tuple[list[Figure], dict[str, Any]]:
     """Run against the clock, measure, then kill. Figures and details."""
@@ -75,7 +94,18 @@ def measure_live(site: Site, options: LiveOptions, say: Say) -> tuple[list[Figur
         say("draining")
         tree.stop()
     faults = verdict.ledger_faults(verdict.ledger(site)) + verdict.audit_faults(site)
-    return _figures(site, topology, quiet, meter, restarts, faults, (up - began) / SECOND_NS)
+    seconds = (quiet.end_ns - quiet.begin_ns) / SECOND_NS
+    actions = read_actions(topology.subscriber / FILE_NAME)
+    found = Found(
+        quiet=quiet,
+        restarts=restarts,
+        latencies_ms=alert_latencies_ms(actions, quiet.begin_ns, quiet.end_ns),
+        pauses=worst_pauses_ms(site.events("correlator"), quiet.begin_ns, quiet.end_ns),
+        load={name: 100.0 * meter.spent_s(name) / seconds for name in topology.names},
+        supervisor_load=100.0 * meter.spent_s(SUPERVISOR) / seconds,
+        cold_start_s=(up - began) / SECOND_NS,
+    )
+    return _figures(found), _details(found) | {"faults": faults}
 
 
 def _quiet(tree: Tree, topology: Topology, meter: Meter, options: LiveOptions, say: Say) -> Quiet:
@@ -111,65 +141,60 @@ def _read_by(topology: Topology) -> int:
     return read
 
 
-def _figures(
-    site: Site,
-    topology: Topology,
-    quiet: Quiet,
-    meter: Meter,
-    restarts: Restarts,
-    faults: list[str],
-    cold_start_s: float,
-) -> tuple[list[Figure], dict[str, Any]]:
+def _figures(found: Found) -> list[Figure]:
+    quiet, restarts = found.quiet, found.restarts
     seconds = (quiet.end_ns - quiet.begin_ns) / SECOND_NS
-    actions = list(read_actions(topology.subscriber / FILE_NAME))
-    latencies = alert_latencies_ms(actions, quiet.begin_ns, quiet.end_ns)
-    pauses = worst_pauses_ms(site.events("correlator"), quiet.begin_ns, quiet.end_ns)
-    load = {name: 100.0 * meter.spent_s(name) / seconds for name in topology.names}
-    read = rate(quiet.read, quiet.begin_ns, quiet.end_ns)
-    at = f"at {read:,.0f} obs/s read" if read else ""
-    samples = f"{len(latencies)} raises and upgrades in {seconds:.0f} s"
-    killed = [s for name in topology.names for s in restarts.output_s[name]]
-    figures = [
-        Figure("nominal load, all operators", sum(load.values()), "% of a core",
-               at_most=NOMINAL_CORE_PERCENT, note=at),
-        Figure("alert latency p50", percentile(latencies, 50.0), "ms", note=samples),
-        Figure("alert latency p99", percentile(latencies, 99.0), "ms", at_most=LATENCY_P99_MS),
-        Figure("checkpoint pause p50", pauses["p50"], "ms",
-               note=f"{pauses['count']} commits; the worst of {pauses['summaries']} parts of 10 s"),
-        Figure("checkpoint pause p99", pauses["p99"], "ms", at_most=CHECKPOINT_P99_MS),
+    samples = f"{len(found.latencies_ms)} raises and upgrades in {seconds:.0f} s"
+    parts = (
+        f"{found.pauses['count']} commits; the worst of {found.pauses['summaries']} parts of 10 s"
+    )
+    killed, trees = restarts.all_s, restarts.tree_s
+    return [
+        Figure("nominal load, all operators", sum(found.load.values()), "% of a core",
+               at_most=NOMINAL_CORE_PERCENT, note=f"at {shown(quiet.per_s)} obs/s read"),
+        Figure("alert latency p50", percentile(found.latencies_ms, 50.0), "ms", note=samples),
+        Figure("alert latency p99", percentile(found.latencies_ms, 99.0), "ms",
+               at_most=LATENCY_P99_MS),
+        Figure("checkpoint pause p50", found.pauses["p50"], "ms", note=parts),
+        Figure("checkpoint pause p99", found.pauses["p99"], "ms", at_most=CHECKPOINT_P99_MS),
         Figure("operator killed to next output p50", percentile(killed, 50.0), "s",
                note=f"{len(killed)} kills"),
         Figure("operator killed to next output p99", percentile(killed, 99.0), "s",
                at_most=OPERATOR_RESTART_P99_S),
-        Figure("whole tree killed to next alert possible p50", percentile(restarts.tree_s, 50.0),
-               "s", note=f"{len(restarts.tree_s)} kills"),
-        Figure("whole tree killed to next alert possible p99", percentile(restarts.tree_s, 99.0),
-               "s", at_most=TREE_RESTART_P99_S),
+        Figure("whole tree killed to next alert possible p50", percentile(trees, 50.0), "s",
+               note=f"{len(trees)} kills"),
+        Figure("whole tree killed to next alert possible p99", percentile(trees, 99.0), "s",
+               at_most=TREE_RESTART_P99_S),
         Figure("whole tree killed to every operator ready p99",
                percentile(restarts.tree_ready_s, 99.0), "s"),
     ]  # fmt: skip
+
+
+def _details(found: Found) -> dict[str, Any]:
+    restarts = found.restarts
     operators = {
         name: {
-            "nominal_core_percent": load[name],
+            "nominal_core_percent": percent,
             "restart_p50_s": percentile(restarts.output_s[name], 50.0),
             "restart_p99_s": percentile(restarts.output_s[name], 99.0),
             "ready_p50_s": percentile(restarts.ready_s[name], 50.0),
             "kills": len(restarts.output_s[name]),
         }
-        for name in topology.names
+        for name, percent in found.load.items()
     }
-    details = {
-        "observations_per_s": read,
-        "seconds": seconds,
-        "alert_latency_ms": spread(latencies),
-        "checkpoint_pause_ms": pauses,
-        "supervisor_core_percent": 100.0 * meter.spent_s(SUPERVISOR) / seconds,
-        "cold_start_s": cold_start_s,
-        "operator_restart_s": {"all": spread(killed), "by_operator": restarts.output_s},
+    return {
+        "observations_per_s": found.quiet.per_s,
+        "seconds": (found.quiet.end_ns - found.quiet.begin_ns) / SECOND_NS,
+        "alert_latency_ms": spread(found.latencies_ms),
+        "checkpoint_pause_ms": found.pauses,
+        "supervisor_core_percent": found.supervisor_load,
+        "cold_start_s": found.cold_start_s,
+        "operator_restart_s": {
+            "all": spread(restarts.all_s),
+            "by_operator": restarts.output_s,
+        },
         "operator_ready_s": restarts.ready_s,
         "tree_restart_s": spread(restarts.tree_s),
         "tree_all_ready_s": spread(restarts.tree_ready_s),
-        "faults": faults,
         "operators": operators,
     }
-    return figures, details

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.topology import SOURCE_KINDS, Topology
@@ -29,6 +30,11 @@ class Restarts:
     ready_s: dict[str, list[float]]
     tree_s: list[float] = field(default_factory=list)
     tree_ready_s: list[float] = field(default_factory=list)
+
+    @property
+    def all_s(self) -> list[float]:
+        """Of every operator, killed alone."""
+        return [seconds for times in self.output_s.values() for seconds in times]
 
 
 def kill_operators(tree: Tree, topology: Topology, rounds: int, say: Say) -> Restarts:
@@ -63,10 +69,8 @@ def kill_trees(tree: Tree, topology: Topology, times: int, found: Restarts, say:
         tree.wait(settled, "the pipeline to settle")
         began = tree.kill()
         tree.start()
-        first: dict[str, int] = {}
-        _, moved = tree.wait(
-            lambda s, first=first: _alert_possible(s, first), "the next applied frame", LOOK_EVERY_S
-        )
+        possible = partial(_alert_possible, first={})
+        _, moved = tree.wait(possible, "the next applied frame", LOOK_EVERY_S)
         _, ready = tree.wait(all_running, "every operator to be ready", LOOK_EVERY_S)
         found.tree_s.append((moved - began) / SECOND_NS)
         found.tree_ready_s.append((ready - began) / SECOND_NS)
@@ -123,7 +127,7 @@ def logged(status: Status) -> dict[str, int]:
 
 def _gone(status: Status, name: str, life: int) -> bool:
     found = operator(status, name)
-    return found["incarnation"] > life or found["state"] != "running"
+    return bool(found["incarnation"] > life or found["state"] != "running")
 
 
 def _lives(status: Status, name: str, life: int) -> bool:

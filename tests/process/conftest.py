@@ -9,6 +9,7 @@ import pytest
 from tests.process import verdict
 from tests.process.flow import Run
 from tests.process.site import Site, prepare
+from tests.process.state_rig import stop_in_the_middle
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,13 @@ def run(recorded: Site) -> Run:
 def site(prepared: Site, tmp_path: Path) -> Site:
     """A fresh copy of the prepared input."""
     return prepared.copy_to(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def interrupted(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Killed twice in the middle: sources ahead of the correlator, sink ahead of the snapshot."""
+    site = prepared.copy_to(tmp_path_factory.mktemp("interrupted") / "site")
+    stop_in_the_middle(site, snapshot=True)
+    site.write_topology(checkpoint={"every_s": 60})
+    stop_in_the_middle(site, snapshot=False)
+    return site

@@ -26,7 +26,8 @@ class Calm(NamedTuple):
 
 @cache
 def calm(number: int) -> Calm:
-    """Finals of the undisturbed schedules of a story, all equal, and how often points are passed."""
+    """Finals of the undisturbed schedules of a story, all equal, and how often points are passed
+    on average."""
     found: dict[str, str] | None = None
     passes: Counter[Point] = Counter()
     for seed in range(CALM_SEEDS):
@@ -35,9 +36,10 @@ def calm(number: int) -> Calm:
         assert faults == [], f"an undisturbed schedule of story {number}: {faults}"
         assert found is None or world.found == found, "finals depend on the schedule"
         found = world.found
-        passes |= world.passes
+        passes += world.passes
     assert found is not None
-    return Calm(found, dict(passes))
+    assert len(found) > 1, "a story without alerts would prove little"
+    return Calm(found, {point: -(-passed // CALM_SEEDS) for point, passed in passes.items()})
 
 
 class _Remembering(World):

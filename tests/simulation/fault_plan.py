@@ -35,7 +35,7 @@ WEIGHTS = {What.KILL: 8, What.OTHER: 2, What.PAIR: 2, What.TREE: 3, What.POWER: 
 WEIGHTS |= {What.DAMAGE: 3, What.LOSS: 3}
 REWINDING = frozenset({What.DAMAGE, What.LOSS})
 _BAG = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
-COUNTS = (0, 1, 1, 1, 2, 2, 3)  # of faults in one schedule
+COUNTS = (0, 1, 2, 3, 3, 4, 5)  # of faults in one schedule
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sda_pipeline.log.source_log import read_log
 from sda_pipeline.state.environment import DATA_FILE
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS
+from tests.simulation.durability import ALERTS
 from tests.simulation.fault_plan import Loss
-from tests.simulation.outcome import ALERTS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -9,24 +9,18 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from operators.core.positions import SourcePosition
-from sda_pipeline.dlq.files import read_entries, read_marks
-from sda_pipeline.dlq.marks import NOTHING
+from sda_pipeline.dlq.files import read_entries
 from sda_pipeline.records.alert import canonical
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.state.alert_log import read_alerts
-from sda_pipeline.state.recovery import CORRELATOR
-from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.state.subscriber_store import FILE_NAME, read_effects
 from tests.process.verdict import ledger_faults
+from tests.simulation import durability
+from tests.simulation.durability import ALERTS
 from tests.simulation.fault_plan import Loss
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-
-ALERTS = "alerts.sqlite"
 
 
 def finals(world: World) -> dict[str, str]:
@@ -104,53 +98,18 @@ def _in_flight(world: World) -> list[str]:
     return [f"{size} bytes are left in {edge}" for edge, size in occupied.items() if size]
 
 
-def words_ahead(world: World, name: str) -> list[str]:
-    """Board words of an operator that say more than its store holds durably, at its death."""
-    durable = _durable(world, name) if name not in world.excused else {}
+def faults_at_death(world: World, name: str) -> list[str]:
+    """What an operator has said or sent, at its death, that its store does not hold durably."""
+    if name in world.excused:
+        return []
+    durable = durability.durable_words(world, name)
     board = world.supervisor.wiring.board
-    return [
+    faults = [
         f"{name} died with {word} = {board.get(word):#x} on the board, {held:#x} in its store"
         for word, held in durable.items()
         if board.get(word) > held
     ]
-
-
-def _durable(world: World, name: str) -> dict[str, int]:
-    """What each position word of an operator may say at most."""
-    sources, disk = world.topology.sources, world.disk
-    if name in sources:
-        logged = disk.logged.get(name)
-        return {f"{name}.log_end": logged[0].position if logged else 0}
-    if name in ("alert-sink", "subscriber"):
-        sink = name == "alert-sink"
-        path = world.topology.state / ALERTS if sink else world.topology.subscriber / FILE_NAME
-        return {"sink_pos" if sink else "sub_pos": _position(world, path)}
-    if name == "dlq-sink":
-        marks = read_marks(world.topology.state / "dlq")
-        return {f"{source}.dlq_done": marks.get(source, NOTHING).done for source in sources}
-    if name == "correlator":
-        return _correlator_words(world)
-    return {}
-
-
-def _position(world: World, path: object) -> int:
-    database = world.disk.databases.get(path)  # type: ignore[call-overload]
-    if database is None:
-        return 0
-    row = database.connection.execute("SELECT position FROM meta").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _correlator_words(world: World) -> dict[str, int]:
-    words = dict.fromkeys((f"{s}.applied" for s in world.topology.sources), 0) | {"outbox_end": 0}
-    directory = world.topology.state / CORRELATOR
-    tables = world.disk.environment_at(directory)
-    if tables is None or not tables.now:
-        return words  # never opened, or not for long enough
-    store = CorrelatorStore(directory, readonly=True)
-    for source, value in store.positions().items():
-        words[f"{source}.applied"] = msgspec.msgpack.decode(value, type=SourcePosition).position
-    return words | {"outbox_end": store.meta.outbox_end}
+    return faults + durability.sent_ahead(world, name, durable)
 
 
 def traceback_of(error: BaseException) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from operators import source_open
 from sda_pipeline.clock import ManualClock
-from sda_pipeline.errors import Rewind
-from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.errors import Rewind, SdaError
+from sda_pipeline.limits import RING_FRAMES_MIN, ROW_BYTES, SECOND_NS
 from sda_pipeline.settings import EventTime
-from sda_pipeline.topology import EdgeSpec, OperatorSpec, Topology
+from sda_pipeline.topology import SUPERVISOR, EdgeSpec, OperatorSpec, Topology
 from tests.simulation import damage, losses, outcome
 from tests.simulation.dice import Dice
 from tests.simulation.fault_plan import Fault, FaultPlan, Point, What
@@ -30,7 +30,9 @@ from tests.simulation.sim_worker import SimWorker
 from tests.simulation.story import SOURCES, Story, TableReducer
 
 DECISIONS_MAX = 30_000  # a sound schedule takes some hundreds
-KIB = 1024
+JOINED = 2  # a source joins what it consumed with what came while it lingered
+FRAME_OVERHEAD_BYTES = 320  # header, parts and counts, with room to spare
+ENTRY_BYTES_MAX = 2_600  # a retract + insert pair
 WALL_NS = T0_NS + 100 * SECOND_NS
 _CHAIN = ("normalize", "prioritize", "correlator", "alert-sink", "subscriber")
 _EDGES = [
@@ -41,7 +43,7 @@ _EDGES = [
 NEVER_S = 1e9
 
 
-def draw_topology(root: Path, dice: Dice) -> Topology:
+def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
     """The picture of DESIGN 2 with two sources; rings from just large enough to roomy."""
     inputs: dict[str, list[str]] = {}
     for source, target in _EDGES:
@@ -64,10 +66,15 @@ def draw_topology(root: Path, dice: Dice) -> Topology:
             OperatorSpec(n, kinds.get(n, n), n if n in SOURCES else None, tuple(inputs.get(n, ())))
             for n in names
         ),
-        edges=tuple(
-            EdgeSpec(f"{a}->{b}", a, b, dice.pick((28, 28, 40, 64)) * KIB) for a, b in _EDGES
-        ),
+        edges=tuple(EdgeSpec(f"{a}->{b}", a, b, _capacity(a, cut_max, dice)) for a, b in _EDGES),
     )
+
+
+def _capacity(source: str, cut_max: int, dice: Dice) -> int:
+    """From just enough for four of the largest frames, so that rings are full now and then."""
+    rows_bytes = JOINED * cut_max * ROW_BYTES + FRAME_OVERHEAD_BYTES
+    largest = ENTRY_BYTES_MAX if source in ("correlator", "alert-sink") else rows_bytes
+    return RING_FRAMES_MIN * largest * dice.pick((1, 1, 2, 8))
 
 
 class World:
@@ -105,10 +112,11 @@ class World:
         TableReducer.story = story
         for module, name, values in BOUNDS:
             setattr(module, name, dice.pick(values))
-        self.topology = draw_topology(self.disk.root, dice)
+        self.topology = draw_topology(self.disk.root, cut_max, dice)
         self._interrupts = dice.pick((0.0, 0.02, 0.1, 0.3))
-        self._tick_ns = dice.pick((100_000, 1_000_000, 20_000_000))
-        self._lazy = {n: dice.pick((0.0, 0.0, 0.5, 0.95)) for n in self.topology.names}
+        self._tick_ns = dice.pick((1_000_000, 5_000_000, 20_000_000))
+        names = (*self.topology.names, SUPERVISOR)
+        self._lazy = {name: dice.pick((0.0, 0.0, 0.5, 0.95)) for name in names}
         self.supervisor = self._new_tree()
 
     def run(self) -> list[str]:
@@ -145,7 +153,8 @@ class World:
             self.clock.advance(min(due) - now)
             return
         chosen = dice.pick(ready)
-        if chosen is not None and self._lazy[chosen.name] and dice.chance(self._lazy[chosen.name]):
+        lazy = self._lazy[chosen.name if chosen else SUPERVISOR]
+        if lazy and dice.chance(lazy):
             chosen = dice.pick(ready)
         self.clock.advance(dice.below(self._tick_ns))
         if chosen is None:
@@ -158,7 +167,7 @@ class World:
         worker.fiber.resume()
         self.running = None
         if worker.fiber.done:
-            self.faults += outcome.words_ahead(self, worker.name)
+            self.faults += outcome.faults_at_death(self, worker.name)
             self.supervisor.ended(worker.name)
 
     # --- faults ---------------------------------------------------------------------------------
@@ -195,7 +204,7 @@ class World:
             other = self.dice.pick(others)
             self.note(f"{other} is killed as well")
             self.supervisor.kill(other)
-            self.faults += outcome.words_ahead(self, other)
+            self.faults += outcome.faults_at_death(self, other)
 
     def _on_ring_write(self, region: Bytes, at: slice, data: bytes) -> None:
         """A kill while bytes are copied into a ring leaves any part of them."""
@@ -230,9 +239,9 @@ class World:
     def kill_tree(self) -> None:
         """Everything at one instant; it is started again when what befell it is over."""
         self._flip = False
-        for name in self.topology.names:
-            self.faults += outcome.words_ahead(self, name)
         self._kill_all()
+        for name in self.topology.names:
+            self.faults += outcome.faults_at_death(self, name)
         self.supervisor = None
 
     def _new_tree(self) -> SimSupervisor:
@@ -254,6 +263,8 @@ class World:
         self.supervisor.readied(worker)
 
     def crashed(self, operator: str, error: BaseException) -> None:
+        if self.excused and type(error) is SdaError:
+            return  # it looked at a store that was taken away; its restart looks again
         if not isinstance(error, Rewind):
             self.faults.append(f"{operator} failed by itself: {type(error).__name__}: {error}")
             self.note(outcome.traceback_of(error))
@@ -265,6 +276,8 @@ class World:
 
     def told(self, operator: str, event: str, fields: dict[str, Any]) -> None:
         self.said[event] += 1
+        if event == "epoch_raised" and not self.excused:
+            self.faults.append(f"a new epoch was begun though no store was lost: {fields['why']}")
         if self.trace is not None:
             self.note(f"{operator:10} says {event} {fields}")
 

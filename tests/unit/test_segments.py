@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.log.segments import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
@@ -49,7 +49,7 @@ def test_a_cut_header_is_refused(length: int) -> None:
 def test_a_newer_version_is_refused_with_advice() -> None:
     data = bytearray(HEADER.pack())
     data[4] = 2
-    with pytest.raises(StateCorrupt, match="version 2 is not 1; use the release that wrote it"):
+    with pytest.raises(InvalidConfiguration, match="version 2, this release reads 1; use the rel"):
         parse_segment_header(bytes(data), Path(segment_name(17)))
 
 

@@ -1,0 +1,81 @@
+"""Audit of the correlator's snapshots: each is whole, and what its manifest says. Not whether one
+is to be restored (``state/recovery.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sda_pipeline.errors import SdaError
+from sda_pipeline.limits import MIB, SNAPSHOTS_KEPT
+from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.runtime.audit_store import StoreAudit
+from sda_pipeline.state.snapshot import Manifest, data_path, every_manifest, manifest_path
+from sda_pipeline.state.store import CorrelatorStore
+
+
+def check_snapshots(directory: Path, store: StoreAudit, report: AuditReport) -> list[Manifest]:
+    """Check those that are retained; returns the readable manifests, newest first."""
+    good: list[Manifest] = []
+    with report.reading():
+        for found in every_manifest(directory):
+            if not isinstance(found, Manifest):
+                report.fault(f"snapshot {found.path.name}: {found.why}")
+                continue
+            why = _fault_of(directory, found)
+            if not manifest_path(directory, found.sequence).exists():
+                continue  # pruned meanwhile
+            good.append(found)
+            if why:
+                report.fault(f"snapshot {data_path(directory, found.sequence).name}: {why}")
+            meta = store.contents.meta if store.contents else None
+            if meta is not None and found.epoch == meta.epoch:
+                for source, position in found.positions.items():
+                    here = store.position(source).position
+                    if position > here:
+                        name = manifest_path(directory, found.sequence).name
+                        report.fault(
+                            f"snapshot {name}: {source} stands at {position}, in the store at {here}"
+                        )
+    return good
+
+
+def oldest_kept(manifests: list[Manifest], source: str) -> int:
+    """From which position on the retained snapshots need a source's log; 0 without a snapshot."""
+    kept = manifests[:SNAPSHOTS_KEPT]
+    return min((manifest.positions.get(source, 0) for manifest in kept), default=0)
+
+
+def _fault_of(directory: Path, manifest: Manifest) -> str:
+    """Why a snapshot is not what its manifest says; "" when it is."""
+    path, digest, size = data_path(directory, manifest.sequence), hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(MIB):
+                digest.update(chunk)
+                size += len(chunk)
+        if (size, digest.hexdigest()) != (manifest.size_bytes, manifest.sha256):
+            return "its size and SHA-256 are not those of its manifest"
+        copy = CorrelatorStore(path, readonly=True, single_file=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    except SdaError as error:
+        return error.why
+    try:
+        audited = StoreAudit.of(copy)
+    except SdaError as error:
+        return error.why
+    finally:
+        copy.close()
+    meta = audited.contents.meta if audited.contents else copy.meta
+    says = (
+        manifest.epoch, manifest.catalogue, manifest.closed_to, manifest.positions,
+        manifest.log_ids,
+    )  # fmt: skip
+    holds = (
+        meta.epoch, f"{meta.catalogue:016x}", meta.closed_to,
+        {source: found.position for source, found in audited.positions.items()},
+        {source: found.log_id for source, found in audited.positions.items()},
+    )  # fmt: skip
+    return "" if says == holds else f"its manifest says {says}, it holds {holds}"

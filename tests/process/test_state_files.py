@@ -1,0 +1,162 @@
+"""Damaged logs and DLQ, foreign owners, newer formats, another catalogue: repaired or refused."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from sda_pipeline.dlq.files import POS_NAME, jsonl_files
+from sda_pipeline.log.source_log import read_log
+from sda_pipeline.state.alert_log import read_alerts
+from tests.process import verdict
+from tests.process.site import Site
+from tests.process.state_rig import (
+    SOURCES,
+    audit_of,
+    check,
+    copy_of,
+    crashes,
+    finals,
+    flip,
+    ledger,
+    refused,
+    remove,
+    stop_in_the_middle,
+    told,
+)
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def site(interrupted: Site, tmp_path: Path) -> Site:
+    return copy_of(interrupted, tmp_path / "site")
+
+
+def segment(site: Site, source: str) -> Path:
+    return site.state / "log" / source / f"{1:020d}.log"
+
+
+def test_a_damaged_log_is_refused_and_made_anew_as_advised(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
+    flip(segment(site, "radar"), 64 + 8 + 96 + 500)  # in the first of several records
+    last = segment(site, "optical").stat().st_size
+    flip(segment(site, "optical"), last - 9)  # in the last: as a torn tail
+    remove(site.state / "log" / "isl")  # below what the correlator has applied, or nothing
+    code, line = refused(site)
+    assert code == 7
+    assert line.startswith(f"cannot read the source log {segment(site, 'radar')} at byte ")
+    assert line.endswith("aside: the log is made anew after the last applied position")
+    remove(site.state / "log" / "radar")
+    site.finish()
+    truncated = told(site, "optical", "log_tail_truncated")
+    assert truncated[0]["bytes"] > 0
+    assert told(site, "radar", "log_missing")
+    ids = {source: read_log(site.state / "log" / source) for source in SOURCES}
+    assert ids["radar"].first > 1, "it goes on from where the correlator stands"
+    check(site, undisturbed)
+
+
+def test_damage_in_the_dlq_is_told_and_its_marks_are_read_from_the_files(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
+    flip(site.state / "dlq" / POS_NAME, 40)
+    (file,) = jsonl_files(site.state / "dlq")
+    flip(file, 300)
+    site.finish()
+    said = [line["why"] for line in told(site, "dlq-sink", "dlq_repaired")]
+    assert any(
+        f"{POS_NAME}: its CRC is wrong; marks are read from the files" in why for why in said
+    )
+    assert any(file.name in why and "its CRC is wrong" in why for why in said), said
+    report = audit_of(site)
+    assert len(report.faults) == 2, report.faults  # the line, and the record it no longer holds
+    assert f"dlq: {file.name} line 1: " in report.faults[0]
+    assert report.faults[1].endswith("reject 0 is not in the DLQ")
+    assert finals(site) == undisturbed
+    assert verdict.ledger_faults(ledger(site)) == []
+    assert crashes(site) == []
+
+
+@pytest.mark.parametrize("what", ["log/radar", "correlator", "dlq", "subscriber"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_directory_of_another_user_is_refused(what: str, site: Site) -> None:
+    path = site.root / "subscriber" if what == "subscriber" else site.state / what
+    os.chown(path, 12345, -1)
+    code, line = refused(site)
+    assert code == 3
+    assert "belongs to user 12345, not to 0; run as its owner or name another directory" in line
+
+
+def newer_log(site: Site) -> None:
+    path = segment(site, "optical")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, 4, 2)
+    path.write_bytes(data)
+
+
+def newer_lmdb(site: Site) -> None:
+    path = site.state / "correlator" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    for page in (0, 4096):
+        struct.pack_into("=I", data, page + 20, 2)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("newer", [newer_log, newer_lmdb])
+def test_a_newer_format_is_refused(newer: object, site: Site) -> None:
+    newer(site)  # type: ignore[operator]
+    code, line = refused(site)
+    assert code == 3
+    assert line.endswith("use the release that wrote it")
+
+
+def checksum(line: str) -> int:
+    """The last digit of an element line."""
+    return sum(int(c) if c.isdigit() else int(c == "-") for c in line[:68]) % 10
+
+
+def move_object(site: Site, satno: int) -> None:
+    """Along its orbit by 0.0001 deg, about 12 m: another catalogue, nearly the same encounters."""
+    path = site.root / "catalogue.tle"
+    lines = path.read_text().splitlines()
+    for at, line in enumerate(lines):
+        if line.startswith(f"2 {satno}"):
+            moved = f"{line[:43]}{(float(line[43:51]) + 0.0001) % 360:8.4f}{line[51:68]}"
+            lines[at] = f"{moved}{checksum(moved)}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_another_catalogue_is_refused_until_accepted(prepared: Site, tmp_path: Path) -> None:
+    site = prepared.copy_to(tmp_path / "site")
+    # The third source has logged nothing: its rows will be of the new catalogue.
+    points = "isl.after_consume=1:hang,correlator.inside_commit=4:hang"
+    stop_in_the_middle(site, points, snapshot=False)
+    before = {r["alert_id"]: r for r in read_alerts(site.state / "alerts.sqlite")}
+    assert before
+    assert not any(record["final"] for record in before.values())
+    satno = next(iter(before.values()))["sat1"]
+    move_object(site, satno)
+    code, line = refused(site)
+    assert code == 3
+    assert line.startswith("cannot start: the state was built with catalogue ")
+    assert line.endswith("or start with --accept-catalogue")
+    site.finish("--accept-catalogue")
+
+    report = audit_of(site)
+    assert report.faults == []
+    assert sum(source.superseded for source in report.sources) > 0
+    assert [source.residue for source in report.sources] == [0, 0, 0]
+    rows = ledger(site)
+    assert verdict.ledger_faults(rows) == []
+    after = {r["alert_id"]: r for r in read_alerts(site.state / "alerts.sqlite")}
+    assert all(after[alert]["final"] for alert in before), "each open encounter ended under its id"
+    going_on = [a for a in before if after[a]["action"] == "insert"]
+    assert going_on, "some of them are seen by the new rows as well"
+    pairs = [(r["sat1"], r["sat2"], r["closes"][:16]) for r in after.values()]
+    assert len(set(pairs)) == len(pairs), "no encounter has two names"
+    assert crashes(site) == []
