@@ -52,8 +52,7 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
         meta = _supersede(store, core, meta, inputs.hash)
         worker.event("catalogue_accepted", catalogue=f"{inputs.hash:016x}")
     else:
-        for key, data in store.rows():
-            core.restore(key, np.frombuffer(data, ROW))
+        core.restore([(key, np.frombuffer(data, ROW)) for key, data in store.rows()])
     if store.empty:
         meta = _begin(worker, recovered, core, inputs.hash)
     elif why := _why_new_epoch(worker, meta):

@@ -9,8 +9,8 @@ from operators.core.effects import change_of
 from operators.core.outbox import KIND_HORIZON, NO_HORIZON, Place, place_of
 from sda_pipeline.errors import Rewind, StateCorrupt
 from sda_pipeline.limits import MIB
-from sda_pipeline.records.alert import OUTBOX_HEAD, Entry, parse_entry
-from sda_pipeline.records.times import parse_times
+from sda_pipeline.records.alert import OUTBOX_HEAD, AlertRecord, Entry, parse_entry
+from sda_pipeline.records.time_text import parse_time
 from sda_pipeline.ring.endpoints import Consumer, Slot
 from sda_pipeline.state.alert_log import raw_bodies
 from sda_pipeline.state.alert_state import Change
@@ -90,17 +90,19 @@ class OutboxInput:
 
 def _parse(entries: list[Entry]) -> list[Item]:
     parsed = [parse_entry(entry.kind, entry.body) for entry in entries]
-    texts = [content[-1].closes for content in parsed if isinstance(content, list) and content]
-    times, good = parse_times(texts)
-    if not good.all():
-        why = f"closes {texts[int(good.argmin())]!r} is no time"
-        raise StateCorrupt("read an outbox entry", why)
-    closes = iter(times.tolist())
     items = []
     for entry, content in zip(entries, parsed, strict=True):
         if isinstance(content, int):
             items.append(Item(entry, None, [], content))
         else:
-            change = change_of(content, next(closes) if content else 0)
+            change = change_of(content, _closes(content[-1]) if content else 0)
             items.append(Item(entry, change, raw_bodies(entry.body), 0))
     return items
+
+
+def _closes(record: AlertRecord) -> int:
+    """When the alert closes, ns; StateCorrupt when the record says no time."""
+    try:
+        return parse_time(record.closes)
+    except ValueError as error:
+        raise StateCorrupt("read an outbox entry", f"closes: {error}") from error

@@ -92,11 +92,7 @@ def audit(state: Path | None, as_json: bool) -> int:
     from sda_pipeline.runtime.audit import audit as run_audit
 
     topology = resolved_topology(state_of(state))
-    try:
-        board = ask(topology.state, "board", "read the board")["words"]
-    except NotRunning:
-        board = None
-    report = run_audit(topology, board)
+    report = run_audit(topology, lambda: _board(topology.state))
     rows = [{**dataclasses.asdict(source), "residue": source.residue} for source in report.sources]
     if as_json:
         click.echo(json.dumps({"sources": rows, "faults": report.faults}, indent=2))
@@ -142,6 +138,15 @@ def graph(topology: Path, mermaid: bool) -> None:
 VIEWS = (alerts, effects, logs, audit, validate, graph)
 
 _ALERT_HEAD = ("pair", "level", "state", "tca", "miss m", "Pc", "alert")
+
+
+def _board(state: Path) -> dict[str, int] | None:
+    """The board's words; None when nothing runs."""
+    try:
+        words: dict[str, int] = ask(state, "board", "read the board")["words"]
+    except NotRunning:
+        return None
+    return words
 
 
 def _alert(record: _Record) -> tuple[Any, ...]:

@@ -109,9 +109,20 @@ class Correlation:
 
     # --- apply ------------------------------------------------------------------------------
 
-    def restore(self, key: RowKey, rows: Rows) -> None:
-        """Put back rows that the store kept; every open encounter they touch becomes dirty."""
-        self._retain(key, self._catalogue.index(rows["sat"]), rows)
+    def restore(self, stored: Sequence[tuple[RowKey, Rows]]) -> None:
+        """Put back all rows that the store kept; every open encounter they touch becomes dirty."""
+        if not stored:
+            return
+        for key, rows in stored:
+            self._stored[key] = int(rows["t"].max()) // PANE_NS
+        every = np.concatenate([rows for _, rows in stored])
+        _, changed = self.window.insert(self._catalogue.index(every["sat"]), every)
+        panes = {pane for _, pane in changed}
+        closed = pane_of(self.closed_to)
+        for pane in sorted({p + ahead for p in panes for ahead in range(PANES_PER_ENCOUNTER)}):
+            if pane >= closed:
+                self.schedule.compute(pane)
+        self._touch(changed)
 
     def apply(self, frames: Iterable[tuple[str, Frame]], effects: Effects) -> None:
         """Apply frames, each exactly at its source's position + 1."""
@@ -175,13 +186,16 @@ class Correlation:
         newest = int(rows["t"].max()) // PANE_NS
         self._stored[key] = max(newest, self._stored.get(key, newest))
         added, changed = self.window.insert(index, rows)
-        for changed_index, pane in changed:
-            self.schedule.needed(pane)  # on restore: the schedule around this pane is known again
-            for encounter in self.schedule.users(changed_index, pane):
+        self._touch(changed)
+        return added
+
+    def _touch(self, changed: Iterable[tuple[int, int]]) -> None:
+        """The open encounters that can use these (object, pane) are to be evaluated again."""
+        for index, pane in changed:
+            for encounter in self.schedule.users(index, pane):
                 if tau(pane_of(encounter.tca_ns)) > self.closed_to:
                     self._dirty[encounter.alert_id] = encounter
                     self._tracked[encounter.alert_id] = encounter
-        return added
 
     def prefetch(self) -> bool:
         """Compute one missing pane of the schedule ahead of event time; False when none is

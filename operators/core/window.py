@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sda_pipeline.astro.fusion import segment_fold, transport_info
 from sda_pipeline.limits import PANE_NS, SECOND_NS
-from sda_pipeline.records.rows import Rows
+from sda_pipeline.records.rows import ROW, Rows
 
 Key = tuple[int, int]  # (object index, pane)
 
@@ -33,8 +33,16 @@ def _content(row: Rows) -> bytes:
     return b"".join(row[name].tobytes() for name in ("t", "kind", "sensor", "info", "vec"))
 
 
+def _joined(groups: Sequence[Rows]) -> Rows:
+    """Rows one after the other; as plain bytes, since numpy would compare every field's type."""
+    whole = np.dtype((np.void, ROW.itemsize))
+    return np.concatenate([group.view(whole) for group in groups]).view(ROW)
+
+
 def _unique(rows: Rows) -> Rows:
     """Rows of one object and pane, one per id, sorted by (t, id)."""
+    if len(rows) == 1:
+        return rows
     order = np.lexsort((rows["id"][:, 1], rows["id"][:, 0]))
     rows = rows[order]
     same = np.all(rows["id"][1:] == rows["id"][:-1], axis=1)
@@ -70,7 +78,7 @@ class Window:
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             key = (int(index[start]), int(pane[start]))
             before = self._rows.get(key)
-            group = rows[start:end] if before is None else np.concatenate((before, rows[start:end]))
+            group = rows[start:end] if before is None else _joined((before, rows[start:end]))
             after = _unique(group)
             added += len(after) - (0 if before is None else len(before))
             if before is None or after.tobytes() != before.tobytes():
@@ -91,7 +99,7 @@ class Window:
         if not missing:
             return
         groups = [self._rows[key] for key in missing]
-        rows = np.concatenate(groups)
+        rows = _joined(groups)
         segment = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         ends = np.repeat([(pane + 1) * PANE_NS for _, pane in missing], [len(g) for g in groups])
         dt = (rows["t"] - ends) / float(SECOND_NS)

@@ -93,7 +93,8 @@ def parse_segment_header(data: bytes, path: Path) -> SegmentHeader:
     magic, version, source, *rest, crc = SEGMENT_HEADER.unpack_from(data)
     if magic != MAGIC:
         raise corrupt(path, 0, f"magic is {magic!r}, not {MAGIC!r}")
-    if version != VERSION:
+    ours = SEGMENT_HEADER.pack(magic, VERSION, source, *rest, 0)[:-4]
+    if version != VERSION and zlib.crc32(ours) != crc:  # else only its version is damaged
         raise InvalidConfiguration(
             f"read the source log {path}",
             [f"it has format version {version}, this release reads {VERSION}"],

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sda_pipeline.records.time_text import YEAR_FIRST, YEAR_LAST, format_time
+
+__all__ = ["TIME_RULE", "format_time", "format_times", "parse_times"]
+
 I8 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-YEAR_FIRST, YEAR_LAST = 1970, 2115  # TIME_END_NS (2**62 ns) lies in 2116
 FRACTION_DIGITS_MAX = 9
 TIME_RULE = (
     "YYYY-MM-DDTHH:MM:SS[.1 to 9 digits]Z, a real calendar date, no leap second, "
@@ -81,8 +84,3 @@ def format_times(nanoseconds: I8) -> list[str]:
         np.asarray(nanoseconds, np.int64).astype("datetime64[ns]"), unit="ns", timezone="UTC"
     ).tolist()
     return texts
-
-
-def format_time(nanoseconds: int) -> str:
-    """RFC 3339 with 9 digits and ``Z``, as every record of the pipeline writes times."""
-    return format_times(np.array([nanoseconds], np.int64))[0]

@@ -1,233 +1,221 @@
-"""Prove that every record read ended in exactly one class, from the files alone (DESIGN 3, P5).
-Read-only.
+"""Prove that every record read ended in exactly one class and every alert in its effect, from the
+files alone (DESIGN 3, P5). Read-only. What is checked is in the modules ``audit_*`` beside it.
 
-Works on a running and on a stopped pipeline: positions are read before the logs, so what was
-logged in
-between counts as in flight, never as lost.
+Works on a running and on a stopped pipeline. Every store is read as of one moment, a receiver
+before its sender, so what moved on in between counts as in flight, never as lost.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 
-import msgspec
-
-from sda_pipeline.dlq.entry import dlq_id
-from sda_pipeline.dlq.files import read_entries
+from sda_pipeline.clock import Clock, SystemClock
 from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
 from sda_pipeline.dlq.quarantine_file import read_quarantine
-from sda_pipeline.errors import SdaError
+from sda_pipeline.errors import Unreachable
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.log.segments import list_segments
 from sda_pipeline.log.source_log import LogView, read_log
-from sda_pipeline.records.frames import Counts, parse_payload
-from sda_pipeline.records.rejects import Reject, unpack_rejects
-from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.records.alert import NUMBER_MASK
+from sda_pipeline.runtime.audit_alerts import SinkAudit, check_outbox, check_states
+from sda_pipeline.runtime.audit_board import ReadBoard, Truth, check_board
+from sda_pipeline.runtime.audit_dlq import Beginning, DlqAudit
+from sda_pipeline.runtime.audit_ledger import LedgerAudit
+from sda_pipeline.runtime.audit_log import Rules, Walked, walk
+from sda_pipeline.runtime.audit_report import AuditReport, SourceAudit
+from sda_pipeline.runtime.audit_snapshots import check_snapshots, oldest_kept
+from sda_pipeline.runtime.audit_store import StoreAudit
+from sda_pipeline.settings import KIND_CODES
+from sda_pipeline.state import alert_log, subscriber_store
+from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS
+from sda_pipeline.state.snapshot import Manifest
 from sda_pipeline.topology import Topology
 
+__all__ = ["AuditReport", "SourceAudit", "audit"]
 
-class AppliedPosition(msgspec.Struct):
-    """The part of the correlator's ``positions`` entry that the audit needs."""
-
-    log_id: int
-    position: int
-    counts: tuple[int, ...]
-    applied: int
-    unpaired: int
-    duplicate: int
-    shed: int
-    quarantined: int
-    superseded: int
-    missing: int = 0
-
-    def classes(self) -> int:
-        """Rows up to ``position`` by what the correlator made of them, summed."""
-        return (self.applied + self.unpaired + self.duplicate + self.shed + self.quarantined) + (
-            self.superseded + self.missing
-        )
+ALERTS = "alerts.sqlite"
+COMPLETE = "complete"  # the supervisor writes it when a finite run has delivered everything
+WALKS_MAX = 5  # a segment may be deleted under a walk, rarely two in a row
 
 
-@dataclass
-class SourceAudit:
-    """One source's sum: everything but ``read``, ``in_flight`` and ``residue`` is a final class."""
-
-    source: str
-    read: int = 0
-    applied: int = 0
-    unpaired: int = 0
-    duplicate: int = 0
-    late: int = 0
-    shed: int = 0
-    rejected: int = 0
-    discarded: int = 0
-    quarantined: int = 0
-    superseded: int = 0
-    missing: int = 0
-    in_flight: int = 0  # logged, not yet applied
-
-    @property
-    def residue(self) -> int:
-        """0 when nothing is lost and nothing is counted twice."""
-        classes = asdict(self)
-        del classes["source"]
-        read = int(classes.pop("read"))
-        return read - sum(int(count) for count in classes.values())
-
-
-@dataclass
-class AuditReport:
-    """The sums and every contradiction found, each saying where."""
-
-    sources: list[SourceAudit] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-
-def audit(topology: Topology, board: dict[str, int] | None = None) -> AuditReport:
-    """Audit the state directory; ``board`` (of a running pipeline) is compared where given."""
-    report = AuditReport()
-    positions = _positions(topology.state / "correlator", report)
-    reported: dict[str, int] = {}
-    in_dlq = _dlq_entries(topology.state / "dlq", report)
-    topics = {spec.name: spec.topic or "" for spec in topology.operators}
-    for name in topology.sources:
-        position = positions.get(name)
-        try:
-            log = read_log(topology.state / "log" / name)
-            counts = _audit_log(name, topics[name], log, position, in_dlq, board, report)
-        except SdaError as error:
-            report.faults.append(str(error))
-            counts = Counts(*position.counts) if position else Counts()
-        source = _sum(name, counts, position)
-        report.sources.append(source)
-        reported[name] = counts.reported
-        if source.residue:
-            report.faults.append(f"{name}: read exceeds the sum of its classes by {source.residue}")
-    _check_quarantine(topology.state / QUARANTINE, positions, reported, report)
-    return report
-
-
-def _positions(path: Path, report: AuditReport) -> dict[str, AppliedPosition]:
-    if not path.exists():
-        return {}
-    try:
-        store = CorrelatorStore(path, readonly=True)
-        try:
-            return {
-                source: msgspec.msgpack.decode(data, type=AppliedPosition)
-                for source, data in store.positions().items()
-            }
-        finally:
-            store.close()
-    except SdaError as error:
-        report.faults.append(str(error))
-        return {}
-
-
-def _check_quarantine(
-    path: Path,
-    positions: dict[str, AppliedPosition],
-    reported: dict[str, int],
-    report: AuditReport,
-) -> None:
-    """Rows that were skipped or reported as quarantined are in the file, which is read last: it is
-    written first.
+def audit(
+    topology: Topology, board: ReadBoard | None = None, clock: Clock | None = None
+) -> AuditReport:
+    """Audit the state directory. ``board`` reads the board of a running pipeline, None of one that
+    has stopped meanwhile.
     """
-    try:
-        named = Counter(line.source for line in read_quarantine(path) if line.report)
-    except SdaError as error:
-        report.faults.append(str(error))
-        return
-    for source, told in reported.items():
-        skipped = positions[source].quarantined if source in positions else 0
-        if max(told, skipped) > named[source]:
-            report.faults.append(
-                f"{source}: {skipped} rows were skipped as quarantined and {told} reported, "
-                f"but {path.name} names {named[source]}"
-            )
+    found = _Audit(topology)
+    first = board() if board is not None else None
+    found.read_stores()
+    for source in topology.sources:
+        found.read_log(source)
+    found.check_rest()
+    if board is not None and first is not None:
+        truths = found.truths(first)
+        check_board(first, truths, board, clock or SystemClock(), found.report.fault)
+    return found.report
 
 
-def _dlq_entries(directory: Path, report: AuditReport) -> Counter[str]:
-    """How often each rejection stands in the DLQ files, by ``dlq_id``: a log made anew gives it
-    another position.
-    """
-    found: Counter[str] = Counter()
-    if not directory.exists():
+class _Audit:
+    """One audit: what was read of each store, in the order in which it must be read."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology, self.report = topology, AuditReport()
+        self.logs: dict[str, LogView] = {}
+        self.walked: dict[str, Walked] = {}
+        self.sink_pos = self.sub_pos = 0
+        self.manifests: list[Manifest] = []
+
+    def read_stores(self) -> None:
+        """Correlator, subscriber, sink, DLQ: receivers before their senders."""
+        topology, report = self.topology, self.report
+        settings = topology.event_time
+        self.store = StoreAudit(topology.state / CORRELATOR, report)
+        lateness_ns = round(settings.allowed_lateness_s * SECOND_NS)
+        self.store.check(topology.sources, lateness_ns, report.fault)
+        with report.reading():
+            self.read_alerts()
+        self.dlq = DlqAudit(topology, self._beginnings(), report)
+
+    def read_alerts(self) -> None:
+        """Subscriber and sink, each in one snapshot, against each other and the correlator."""
+        topology, fault = self.topology, self.report.fault
+        path = topology.subscriber / subscriber_store.FILE_NAME
+        with subscriber_store.viewing(path) as subscriber:
+            ledger = LedgerAudit(subscriber, fault)
+            self.sub_pos = subscriber.position if subscriber else 0
+            with alert_log.viewing(topology.state / ALERTS) as view:
+                if view is None:
+                    ledger.begin(1, pruned=False)
+                    ledger.finish(0, 0, pruned=False)
+                    return
+                self.sink_pos = view.position
+                sink = SinkAudit(view, ledger, fault)
+                sink.check()
+        contents = self.store.contents
+        if contents is not None:
+            check_outbox(contents, sink, fault)
+            check_states(contents, self.store.alerts, sink, fault)
+
+    def _beginnings(self) -> dict[str, Beginning]:
+        """Which log each source has, and from where on."""
+        found = {}
+        for source in self.topology.sources:
+            with self.report.reading():
+                segments = list_segments(self.topology.state / LOGS / source)
+                if segments:
+                    header = segments[0].header
+                    found[source] = (f"{header.log_id:016x}", header.first)
         return found
-    for entry in read_entries(
-        directory, lambda s: report.faults.append(f"dlq: {s.file} line {s.line}: {s.why}")
-    ):
-        found[entry.dlq_id] += 1
-        if found[entry.dlq_id] > 1:
-            where = f"{entry.operator} partition {entry.partition} offset {entry.offset}"
-            report.faults.append(f"dlq: {where} stands there {found[entry.dlq_id]} times")
-    return found
 
+    def read_log(self, source: str) -> None:
+        """Walk one source's log; check its DLQ entries and the correlator's copy by it."""
+        report, store, dlq = self.report, self.store, self.dlq
+        walked = Walked(0, 1, 0, whole=True)
+        with report.reading():
+            walked = self._walk(source)
+            position = store.position(source)
+            own = position.log_id == walked.log_id and position.log_first == 1
+            dlq.check_source(source, walked, unbroken=own or (walked.whole and walked.first == 1))
+            store.check_source(source, walked, report.fault)
+        self.walked[source] = walked
+        summed = store.sum_of(source, walked)
+        report.sources.append(summed)
+        if summed.residue:
+            report.fault(f"{source}: read exceeds the sum of its classes by {summed.residue}")
+        if summed.in_flight < 0:
+            report.fault(f"{source}: {-summed.in_flight} more rows are applied than were logged")
 
-def _audit_log(
-    name: str,
-    topic: str,
-    log: LogView,
-    applied: AppliedPosition | None,
-    in_dlq: Counter[str],
-    board: dict[str, int] | None,
-    report: AuditReport,
-) -> Counts:
-    """Walk the retained log: cumulative counts, rejects against the DLQ; returns the counts at its
-    end.
-    """
-    before: Counts | None = None
-    done = (board or {}).get(f"{name}.dlq_done", log.end)
-    for record in log.records(log.first):
-        header, frame = record.header, parse_payload(record.header, record.payload)
-        where = f"{name} log position {header.position}"
-        rejects = unpack_rejects(record.rejects) if record.rejects else []
-        if frame.counts.residue():
-            report.faults.append(f"{where}: its classes miss {frame.counts.residue()} of read")
-        if before is not None:
-            rows, refused = (
-                frame.counts.rows - before.rows,
-                _refused(frame.counts) - _refused(before),
-            )
-            if (rows, refused) != (header.logged, len(rejects)):
-                report.faults.append(
-                    f"{where}: counts say {rows} rows and {refused} rejects, "
-                    f"the record holds {header.logged} and {len(rejects)}"
-                )
-        if header.position <= done:
-            for index, reject in enumerate(rejects):
-                if not in_dlq[_dlq_id(name, topic, reject)]:
-                    report.faults.append(f"{where}: reject {index} is not in the DLQ")
-        here = applied and (applied.log_id, applied.position) == (header.log_id, header.position)
-        if applied and here and frame.counts.as_tuple() != applied.counts:
-            report.faults.append(f"{where}: its counts differ from the correlator's copy")
-        before = frame.counts
-    anew = applied is not None and log.first == applied.position + 1  # nothing of it is applied yet
-    if applied and (log.end < applied.position or (log.log_id != applied.log_id and not anew)):
-        report.faults.append(f"{name}: the log ends at {log.end}, below what was applied")
-    return before if before is not None else Counts(*(applied.counts if applied else ()))
+    def _walk(self, source: str) -> Walked:
+        topology, settings = self.topology, self.topology.event_time
+        kind = topology.kind_of(source).removesuffix("-source")
+        rules = Rules(
+            source, topology.sources.index(source), KIND_CODES[kind],
+            round(settings.max_lateness_s[kind] * SECOND_NS),
+            round(settings.allowed_lateness_s * SECOND_NS),
+            topology.broker.startswith("embedded:"),
+        )  # fmt: skip
+        mark = self.dlq.mark(source)
+        wanted = {self.store.position(source).position, mark.position, mark.done}
+        for attempt in range(WALKS_MAX):
+            faults = len(self.report.faults)
+            log = self.logs[source] = read_log(topology.state / LOGS / source)
+            try:
+                return walk(
+                    log, rules, wanted,
+                    lambda header, rejects: self.dlq.rejects(source, header, rejects),
+                    self.report.fault,
+                )  # fmt: skip
+            except Unreachable:
+                if attempt + 1 == WALKS_MAX:
+                    raise
+                del self.report.faults[faults:]
+        raise AssertionError("the last walk returns or raises")
 
+    def check_rest(self) -> None:
+        """What needs all the logs, or must be read after them."""
+        topology, report, store = self.topology, self.report, self.store
+        store.check_rows(self.logs, report)
+        reported = {s: w.last.counts.reported if w.last else 0 for s, w in self.walked.items()}
+        skipped = {source: store.position(source).quarantined for source in topology.sources}
+        self.dlq.check_quarantine(topology.state, reported, skipped)
+        directory = topology.state / SNAPSHOTS
+        self.manifests = check_snapshots(directory, topology.state / CORRELATOR, report)
+        if (topology.state / COMPLETE).exists():
+            self._check_complete()
 
-def _dlq_id(name: str, topic: str, reject: Reject) -> str:
-    return dlq_id(
-        name, topic, reject.generation, reject.partition, reject.offset, error_kind=reject.kind
-    )
+    def _check_complete(self) -> None:
+        """A run that says it has delivered everything has."""
+        fault, meta = self.report.fault, self.store.contents and self.store.contents.meta
+        for source, walked in self.walked.items():
+            reached = {
+                "applied": self.store.position(source).position,
+                "in the DLQ": self.dlq.done(source, walked.log_id),
+            }
+            for what, position in reached.items():
+                if position != walked.end:
+                    says = f"{source} is {what} up to {position}, its log ends at {walked.end}"
+                    fault(f"{COMPLETE}: {says}")
+            if walked.last is None or not walked.last.ended:
+                fault(f"{COMPLETE}: {source} has not ended")
+        end = meta.outbox_end if meta and meta.outbox_end & NUMBER_MASK else self.sink_pos
+        if not end == self.sink_pos == self.sub_pos:
+            at = f"outbox {end:#x}, sink {self.sink_pos:#x}, subscriber {self.sub_pos:#x}"
+            fault(f"{COMPLETE}: not everything is delivered: {at}")
 
-
-def _refused(counts: Counts) -> int:
-    """Records that must stand in the DLQ."""
-    return counts.rejected + counts.quarantined + counts.reported
-
-
-def _sum(name: str, counts: Counts, position: AppliedPosition | None) -> SourceAudit:
-    known = Counts(*position.counts) if position else Counts()
-    source = SourceAudit(
-        name, counts.read, late=counts.late, rejected=counts.rejected, discarded=counts.discarded,
-        quarantined=counts.quarantined, missing=counts.missing, in_flight=counts.rows - known.rows,
-    )  # fmt: skip
-    if position:
-        source.applied, source.unpaired = position.applied, position.unpaired
-        source.duplicate, source.shed = position.duplicate, position.shed
-        source.quarantined += position.quarantined
-        source.superseded = position.superseded
-        source.missing += position.missing
-    return source
+    def truths(self, board: Mapping[str, int]) -> dict[str, Truth]:
+        """What each position word must say, by what is durable."""
+        names = {spec.kind: spec.name for spec in self.topology.operators}
+        correlator, replicator = names["correlator"], names["replicator"]
+        newest = self.manifests[0].sequence if self.manifests else 0
+        found = {
+            "sink_pos": Truth(names["alert-sink"], self.sink_pos),
+            "sub_pos": Truth(names["subscriber"], self.sub_pos),
+            "snapshot_seq": Truth(replicator, newest, exact=False),
+        }
+        if self.store.contents is not None:
+            meta = self.store.contents.meta
+            found["outbox_end"] = Truth(correlator, meta.outbox_end)
+            found["epoch"] = Truth(correlator, meta.epoch)
+        lines = read_quarantine(self.topology.state / QUARANTINE)
+        for source, walked in self.walked.items():
+            told = max((line.report for line in lines if line.source == source), default=0)
+            done = self.dlq.done(source, board[f"{source}.log_id"] or walked.log_id)
+            found |= {
+                f"{source}.applied": Truth(correlator, self.store.position(source).position),
+                f"{source}.dlq_done": Truth(names["dlq-sink"], done),
+                f"{source}.snapshot": Truth(
+                    replicator, oldest_kept(self.manifests, source), exact=False
+                ),
+                f"{source}.quarantined": Truth("", told, exact=False),
+                f"{source}.log_id": Truth(source, walked.log_id),
+                f"{source}.log_end": Truth(source, walked.end),
+            }
+            if walked.last is not None:
+                marks = [part.watermark for part in walked.last.parts.values()]
+                found |= {
+                    f"{source}.watermark": Truth(source, max(min(marks, default=0), 0)),
+                    f"{source}.ended": Truth(source, int(walked.last.ended)),
+                    f"{source}.reported": Truth(source, walked.last.counts.reported),
+                }
+        return found

@@ -157,8 +157,11 @@ class SinkAudit:
                 "sat1": old["sat1"], "sat2": old["sat2"], "closes": old["closes"],
             })  # fmt: skip
             found.append(
-                Logged(alert_id, sequence, position, RETRACT, True, None, known.closes_ns, body)
-            )
+                Logged(
+                    alert_id, sequence, position, RETRACT, final=True, level=None,
+                    closes_ns=known.closes_ns, body=body,
+                )
+            )  # fmt: skip
         return found
 
     def _put(self, record: Logged) -> None:
@@ -216,7 +219,8 @@ def _state_faults(
 ) -> Iterator[str]:
     record = state.record or {}
     if state.final != (state.closes_ns <= closed_to):
-        yield f"final is {state.final}, it closes at {state.closes_ns}, all is closed to {closed_to}"
+        says = f"it closes at {state.closes_ns}, all is closed to {closed_to}"
+        yield f"final is {state.final}, {says}"
     own = {
         "alert_id": state.alert_id, "sequence": state.sequence, "final": state.final,
         "sat1": state.low, "sat2": state.high, "closes": format_time(state.closes_ns),

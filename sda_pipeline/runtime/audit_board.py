@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sda_pipeline.clock import Clock
 from sda_pipeline.runtime.audit_report import Fault
 
-ReadBoard = Callable[[], Mapping[str, int]]
+ReadBoard = Callable[[], Mapping[str, int] | None]  # None: nothing runs any more
 
 SETTLE_S = 5.0  # longest wait for a word that is behind; a living operator writes it at once
 LOOK_EVERY_S = 0.1
@@ -41,6 +41,8 @@ def check_board(
     last: Mapping[str, int] = first
     for _ in range(round(SETTLE_S / LOOK_EVERY_S)):
         now = read()
+        if now is None:
+            return
         behind = {word for word in behind if now[word] < truths[word].durable}
         for operator in beats:
             beat = f"{operator}.heartbeat"

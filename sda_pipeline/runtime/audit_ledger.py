@@ -91,9 +91,7 @@ class LedgerAudit:
         allowed, state = LEGAL[action.effect]
         if life.state not in allowed or action.sequence <= life.sequence:
             self.fault(f"{where} at entry {action.position:#x} while {life.state}")
-        self._set(
-            action.alert_id, Life(state, action.sequence, action.level, action.final, None)
-        )
+        self._set(action.alert_id, Life(state, action.sequence, action.level, action.final, None))
 
     def _set(self, alert_id: str, life: Life) -> None:
         self.lives[alert_id] = life
@@ -139,7 +137,10 @@ class LedgerAudit:
                     state=State.WITHDRAWN, sequence=sequence, level=None, final=True
                 )
                 self._set(alert_id, gone)
-                expected.append(_Line(alert_id, sequence, Effect.WITHDRAW, None, True, None))
+                line = _Line(
+                    alert_id, sequence, Effect.WITHDRAW, level=None, final=True, ingest_ns=None
+                )
+                expected.append(line)
         self._compare(position, expected)
 
     def _compare(self, position: int, expected: list[_Line]) -> None:

@@ -37,7 +37,7 @@ class Rules(NamedTuple):
     """What the records of one source must obey."""
 
     name: str
-    index: int  # of the source in the topology
+    number: int  # the source's place in the topology
     kind: int  # of its rows
     max_lateness_ns: int
     allowed_ns: int
@@ -111,8 +111,8 @@ def _faults(
         yield f"its classes miss {frame.counts.residue()} of what it says was read"
     if header.rows != header.logged:
         yield f"it holds {header.rows} rows and says that {header.logged} were logged"
-    if header.source != rules.index:
-        yield f"it says that it is of source {header.source}, not {rules.index}"
+    if header.source != rules.number:
+        yield f"it says that it is of source {header.source}, not {rules.number}"
     if header.kind not in (KIND_ROWS, KIND_IDLE, KIND_END):
         yield f"its kind {header.kind} is not known"
     elif header.kind != KIND_ROWS and (header.rows or rejects):
@@ -149,7 +149,7 @@ def _growth_faults(
             yield f"the generation of partition {partition} goes back"
     read = [_read(before, part) for part in here.parts.values()]
     known = sum(count for count in read if count is not None)
-    if not None in read and (grown.read > known or (rules.gapless and grown.read < known)):
+    if None not in read and (grown.read > known or (rules.gapless and grown.read < known)):
         yield f"it counts {grown.read} read, and its offsets moved by {known}"
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import MIB, SNAPSHOTS_KEPT
 from sda_pipeline.runtime.audit_report import AuditReport
-from sda_pipeline.runtime.audit_store import StoreAudit
+from sda_pipeline.runtime.audit_store import StoreAudit, positions_in
 from sda_pipeline.state.snapshot import Manifest, data_path, every_manifest, manifest_path
 from sda_pipeline.state.store import CorrelatorStore
 
 
-def check_snapshots(directory: Path, store: StoreAudit, report: AuditReport) -> list[Manifest]:
-    """Check those that are retained; returns the readable manifests, newest first."""
+def check_snapshots(directory: Path, store: Path, report: AuditReport) -> list[Manifest]:
+    """Check those that are retained, also against the store in the directory ``store``; returns the
+    readable manifests, newest first.
+    """
     good: list[Manifest] = []
     with report.reading():
         for found in every_manifest(directory):
@@ -29,15 +31,15 @@ def check_snapshots(directory: Path, store: StoreAudit, report: AuditReport) -> 
             good.append(found)
             if why:
                 report.fault(f"snapshot {data_path(directory, found.sequence).name}: {why}")
-            meta = store.contents.meta if store.contents else None
-            if meta is not None and found.epoch == meta.epoch:
-                for source, position in found.positions.items():
-                    here = store.position(source).position
-                    if position > here:
-                        name = manifest_path(directory, found.sequence).name
-                        report.fault(
-                            f"snapshot {name}: {source} stands at {position}, in the store at {here}"
-                        )
+    if good:  # read again: these may be newer than the first reading
+        now = StoreAudit(store, report)
+        for manifest in good:
+            for source, position in manifest.positions.items():
+                here = now.position(source).position
+                if position > here and now.epoch == manifest.epoch:
+                    name = data_path(directory, manifest.sequence).name
+                    at = f"{source} stands at {position}, in the store at {here}"
+                    report.fault(f"snapshot {name}: {at}")
     return good
 
 
@@ -63,19 +65,19 @@ def _fault_of(directory: Path, manifest: Manifest) -> str:
     except SdaError as error:
         return error.why
     try:
-        audited = StoreAudit.of(copy)
+        contents = copy.contents()
+        found = positions_in(contents)
     except SdaError as error:
         return error.why
     finally:
         copy.close()
-    meta = audited.contents.meta if audited.contents else copy.meta
     says = (
         manifest.epoch, manifest.catalogue, manifest.closed_to, manifest.positions,
         manifest.log_ids,
     )  # fmt: skip
     holds = (
-        meta.epoch, f"{meta.catalogue:016x}", meta.closed_to,
-        {source: found.position for source, found in audited.positions.items()},
-        {source: found.log_id for source, found in audited.positions.items()},
+        contents.meta.epoch, f"{contents.meta.catalogue:016x}", contents.meta.closed_to,
+        {source: position.position for source, position in found.items()},
+        {source: position.log_id for source, position in found.items()},
     )  # fmt: skip
     return "" if says == holds else f"its manifest says {says}, it holds {holds}"

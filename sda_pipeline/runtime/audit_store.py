@@ -5,13 +5,14 @@ themselves. Not what the alerts say (``audit_alerts.py``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.limits import PANE_NS
 from sda_pipeline.log.source_log import LogView
 from sda_pipeline.records.alert import EPOCH_SHIFT
@@ -72,26 +73,30 @@ class StoreAudit:
     """The store as of one moment. Nothing in it when there is none or it cannot be read."""
 
     def __init__(self, directory: Path, report: AuditReport) -> None:
+        self._directory = directory
         self.contents: Contents | None = None
         self.positions: dict[str, Position] = {}
         self.alerts: dict[str, HeldAlert] = {}
-        self._directory = directory
-        if not directory.exists():
-            return
-        with report.reading():
-            store = CorrelatorStore(directory, readonly=True)
-            try:
-                self.contents = store.contents()
-            finally:
-                store.close()
-            self.positions = {
-                source: _decoded(data, Position, f"positions of {source}")
-                for source, data in self.contents.positions.items()
-            }
-            self.alerts = {
-                alert: _decoded(data, HeldAlert, f"state of alert {alert}")
-                for alert, data in self.contents.alerts.items()
-            }
+        if directory.exists():
+            with report.reading():
+                self._load()
+
+    def _load(self) -> None:
+        store = CorrelatorStore(self._directory, readonly=True)
+        try:
+            contents = store.contents()
+        finally:
+            store.close()
+        self.positions = positions_in(contents)
+        self.alerts = {
+            alert: _decoded(data, HeldAlert, f"state of alert {alert}")
+            for alert, data in contents.alerts.items()
+        }
+        self.contents = contents
+
+    @property
+    def epoch(self) -> int:
+        return self.contents.meta.epoch if self.contents else 0
 
     def position(self, source: str) -> Position:
         """Where it stands in a source's log; at the beginning when it has no entry for it."""
@@ -115,7 +120,7 @@ class StoreAudit:
         crossed = min((mark for mark in told if mark is not None), default=0)
         if meta.closed_to > max(0, (crossed - lateness_ns) // PANE_NS * PANE_NS):
             fault(f"correlator meta: closed to {meta.closed_to}, beyond what its watermarks allow")
-        for (source, position), _ in self.contents.rows.items():
+        for source, position in self.contents.rows:
             if position > self.position(source).position:
                 fault(f"correlator rows: of {source} position {position}, which is not applied")
 
@@ -149,11 +154,7 @@ class StoreAudit:
             try:
                 for (source, position), data in store.rows():
                     log = logs.get(source)
-                    if log is None or not log.first <= position <= log.end:
-                        continue
-                    record = log.read(position)
-                    frame = parse_payload(record.header, record.payload)
-                    if not _contained(data, frame.rows.tobytes()):
+                    if log is not None and not _was_logged(log, position, data):
                         report.fault(
                             f"correlator rows: what it keeps of {source} position {position} is "
                             "not what the source logged"
@@ -174,6 +175,14 @@ class StoreAudit:
             superseded=position.superseded, missing=counts.missing + position.missing,
             in_flight=counts.rows - known.rows,
         )  # fmt: skip
+
+
+def positions_in(contents: Contents) -> dict[str, Position]:
+    """The entries of ``positions`` by source; StateCorrupt when one is none."""
+    return {
+        source: _decoded(data, Position, f"positions of {source}")
+        for source, data in contents.positions.items()
+    }
 
 
 def _position_faults(position: Position, walked: Walked) -> Iterator[str]:
@@ -205,6 +214,17 @@ def _position_faults(position: Position, walked: Walked) -> Iterator[str]:
             yield f"its copy of the {what} at {applied} is {own}, the log says {logged}"
 
 
+def _was_logged(log: LogView, position: int, data: bytes) -> bool:
+    """Whether these rows are of that record; True when the log does not hold it any more."""
+    if not log.first <= position <= log.end:
+        return True
+    try:
+        record = log.read(position)
+    except Unreachable:  # its segment was deleted meanwhile
+        return True
+    return _contained(data, parse_payload(record.header, record.payload).rows.tobytes())
+
+
 def _contained(part: bytes, whole: bytes) -> bool:
     """Whether rows are among other rows, in the same order."""
     if part == whole:
@@ -223,10 +243,7 @@ def _spans(positions: list[int]) -> str:
         return "none"
     gaps = [at for at in range(1, len(positions)) if positions[at] != positions[at - 1] + 1]
     edges = [0, *gaps[:3], len(positions)]
-    spans = [
-        f"{positions[a]:#x} to {positions[b - 1]:#x}"
-        for a, b in zip(edges, edges[1:], strict=False)
-    ]
+    spans = [f"{positions[a]:#x} to {positions[b - 1]:#x}" for a, b in pairwise(edges)]
     return ", ".join(spans) + ("..." if len(gaps) > 3 else "")
 
 

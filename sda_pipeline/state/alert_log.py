@@ -247,7 +247,8 @@ class AlertView:
         sql = f"SELECT {_COLUMNS}, crc FROM records ORDER BY position, alert_id, sequence"  # noqa: S608
         for row in self._db.execute(sql):
             _stored(row)
-            yield Logged(*row[:4], bool(row[4]), *row[5:8])
+            alert_id, sequence, position, action, final, *rest = row[:-1]
+            yield Logged(alert_id, sequence, position, action, bool(final), *rest)
 
     def mislabelled(self) -> list[str]:
         """Alerts whose ``latest`` flag is not on their newest record, and on that alone."""

@@ -143,7 +143,7 @@ class CorrelatorStore:
         data = txn.get(b"meta", db=self._db["meta"])
         if data is None:
             return Meta()
-        content = self._checked("meta", b"meta", data)
+        content = self._checked("meta", b"meta", bytes(data))
         version = msgspec.msgpack.decode(content).get("format_version")
         if version != FORMAT_VERSION:
             raise InvalidConfiguration(
@@ -222,7 +222,7 @@ class CorrelatorStore:
 
     def _in(self, txn: lmdb.Transaction, name: str) -> Iterator[tuple[bytes, bytes]]:
         for key, value in txn.cursor(db=self._db[name]):
-            yield key, self._checked(name, key, value)
+            yield bytes(key), self._checked(name, bytes(key), bytes(value))
 
     def commit(self, changes: Changes, inside: Callable[[], None]) -> None:
         """One write transaction with sync. ``inside`` is called after the last put (a failpoint).

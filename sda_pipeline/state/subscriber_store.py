@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SEEN_SET_KEPT_NS
-from sda_pipeline.records.times import format_time
+from sda_pipeline.records.time_text import format_time
 from sda_pipeline.state.alert_state import UNSEEN, Action, State, Stored
 from sda_pipeline.state.sqlite_file import (
     META_SCHEMA,

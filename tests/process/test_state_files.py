@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,7 @@ def newer_log(site: Site) -> None:
     path = segment(site, "optical")
     data = bytearray(path.read_bytes())
     struct.pack_into("<H", data, 4, 2)
+    struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
     path.write_bytes(data)
 
 

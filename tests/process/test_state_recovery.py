@@ -11,6 +11,7 @@ from sda_pipeline.state.alert_log import AlertLog
 from sda_pipeline.state.subscriber_store import SubscriberStore
 from tests.process.site import Site, kill_tree
 from tests.process.state_rig import (
+    HANG,
     SOURCES,
     check,
     copy_of,
@@ -151,4 +152,28 @@ def test_a_store_lost_under_a_living_pipeline_rewinds_its_senders(
     assert rewind["operator"] == operator
     assert restarted <= set(rewind["operators"])
     assert "its store stands at 0x0" in told(site, operator, "failed")[-1]["error"]
+    check(site, undisturbed)
+
+
+def test_a_log_lost_while_its_frames_are_on_their_way_is_made_anew_behind_them(
+    prepared: Site, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    site = prepared.copy_to(tmp_path / "site")
+    process = site.start("--end-of-input", failpoints=HANG)
+    try:
+        wait_until(lambda: stands_still(site, "correlator"), site.story)
+        wait_until(lambda: site.lives("isl") == 1, site.story)
+        remove(site.state / "log" / "radar")
+        kill_operator(site, "radar")
+        # It begins where the correlator's store stands, while frames of the old log are in rings.
+        wait_until(lambda: site.lives("radar") == 2, site.story)
+        kill_operator(site, "correlator")
+        wait_until(lambda: process.poll() is not None, site.story)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    assert process.returncode == 0, site.story()
+    assert told(site, "radar", "log_missing")
+    assert "radar jumped from" in told(site, "correlator", "failed")[0]["error"]
+    assert told(site, "radar", "log_does_not_fit")
     check(site, undisturbed)

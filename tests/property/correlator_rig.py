@@ -195,8 +195,7 @@ class Store:
             core.positions[source] = decode(data, type=SourcePosition)
         core.alerts.update({k: decode(data, type=AlertState) for k, data in self.alerts.items()})
         core.closed_to = self.closed_to
-        for key, data in self.rows.items():
-            core.restore(key, np.frombuffer(data, ROW))
+        core.restore([(key, np.frombuffer(data, ROW)) for key, data in self.rows.items()])
         return core
 
 

@@ -89,9 +89,8 @@ def rows_lost_in_a_crash(patch: pytest.MonkeyPatch) -> None:
     """The store gives back every second frame of rows only."""
     restore = Correlation.restore
 
-    def half(self: Correlation, key: tuple[str, int], rows: np.ndarray) -> None:
-        if key[1] % 2:
-            restore(self, key, rows)
+    def half(self: Correlation, stored: list[tuple[tuple[str, int], np.ndarray]]) -> None:
+        restore(self, [(key, rows) for key, rows in stored if key[1] % 2])
 
     patch.setattr(Correlation, "restore", half)
 

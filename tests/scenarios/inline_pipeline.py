@@ -166,8 +166,7 @@ class InlineStore:
         )
         core.alerts.update({alert: decode(b, type=AlertState) for alert, b in self._alerts.items()})
         core.closed_to = self._closed_to
-        for key, data in sorted(self._rows.items()):
-            core.restore(key, np.frombuffer(data, ROW))
+        core.restore([(key, np.frombuffer(data, ROW)) for key, data in sorted(self._rows.items())])
 
 
 def play(world: World, messages: Sequence[Message], batch: int = 2000) -> dict[str, dict[str, Any]]:

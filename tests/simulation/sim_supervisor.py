@@ -28,6 +28,7 @@ KILLED = -signal.SIGKILL
 DRAIN_WITHIN_S = 3600.0  # of simulated time: a drain that does not end is a schedule that does not
 FLAGS = RunFlags(end_of_input=True)
 PARENT = 1
+NEVER = 1 << 62
 
 
 class SupervisorHost(Host, Protocol):
@@ -52,7 +53,7 @@ class SimSupervisor:
         self._inbox: deque[tuple[str, str, int]] = deque()
         self._agreement = quiescence.Agreement(topology.sources)
         self._watched = quiescence.watched_words(topology.sources)
-        self._looks_at = 0
+        self._looks_at = self._timer = 0
         self.act(self.tree.advance(clock.monotonic_ns()))
 
     @property
@@ -61,26 +62,27 @@ class SimSupervisor:
 
     def due(self) -> int:
         """When it wants to run next."""
-        if self._inbox:
-            return 0
-        due = self.tree.next_due()
-        return self._looks_at if due is None else min(due, self._looks_at)
+        return 0 if self._inbox else min(self._timer, self._looks_at)
 
     def step(self) -> None:
         """Take one message, or look at the time."""
         now = self.clock.monotonic_ns()
         if self._inbox:
-            what, name, code = self._inbox.popleft()
-            if what == "died":
-                blame = self.quarantine.died(name, PARENT, wanted=self.tree.wanted(name))
-                self.act(self.tree.died(name, code, now, blame))
-            elif name in self.workers and self.workers[name].launch.incarnation == code:
-                self.act(self.tree.readied(name, now))
-            return
-        if now >= self._looks_at:
-            self._looks_at = now + quiescence.APART_NS
-            self._check_delivery(now)
-        self.act(self.tree.tick(now))
+            self._hear(*self._inbox.popleft(), now)
+        else:
+            if now >= self._looks_at:
+                self._looks_at = now + quiescence.APART_NS
+                self._check_delivery(now)
+            self.act(self.tree.tick(now))
+        due = self.tree.next_due()
+        self._timer = NEVER if due is None else due
+
+    def _hear(self, what: str, name: str, code: int, now: int) -> None:
+        if what == "died":
+            blame = self.quarantine.died(name, PARENT, wanted=self.tree.wanted(name))
+            self.act(self.tree.died(name, code, now, blame))
+        elif name in self.workers and self.workers[name].launch.incarnation == code:
+            self.act(self.tree.readied(name, now))
 
     def act(self, actions: Iterable[Action]) -> None:
         """What ``Runner._do`` does."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,7 @@ def test_a_cut_header_is_refused(length: int) -> None:
 def test_a_newer_version_is_refused_with_advice() -> None:
     data = bytearray(HEADER.pack())
     data[4] = 2
+    struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
     with pytest.raises(InvalidConfiguration, match="version 2, this release reads 1; use the rel"):
         parse_segment_header(bytes(data), Path(segment_name(17)))
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sda_pipeline.limits import TIME_END_NS
+from sda_pipeline.records.time_text import parse_time
 from sda_pipeline.records.times import format_time, format_times, parse_times
 
 SHAPE = re.compile(
@@ -132,3 +133,19 @@ def test_format_and_parse_are_inverse(nanoseconds: list[int]) -> None:
     assert all(len(text) == 30 for text in texts)
     assert fast(texts) == nanoseconds
     assert texts == [format_time(ns) for ns in nanoseconds]
+
+
+@given(st.integers(0, 4_607_000_000 * 10**9))
+def test_one_time_alone_is_what_a_column_gives(nanoseconds: int) -> None:
+    text = format_time(nanoseconds)
+    assert text == format_times(np.array([nanoseconds]))[0]
+    assert parse_time(text) == nanoseconds
+
+
+@given(st.text(alphabet="0123456789-:.TZ ", max_size=32))
+def test_one_text_alone_is_judged_as_in_a_column(text: str) -> None:
+    times, good = parse_times([text])
+    try:
+        assert (parse_time(text), True) == (int(times[0]), bool(good[0]))
+    except ValueError:
+        assert not good[0]

@@ -1,0 +1,138 @@
+"""A disk that fills up or fails under a running pipeline: it pauses, or stops with one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process.flow import PLAYBACK
+from tests.process.site import Site
+from tests.process.state_rig import (
+    SOURCES,
+    all_running,
+    check,
+    crashes,
+    ended,
+    operator,
+    told,
+)
+from tests.process.waiting import wait_until
+
+pytestmark = pytest.mark.process
+
+Mount = Callable[[Site, str], None]
+
+
+def lacking(what: str) -> None:
+    """Skip loudly on a laptop; an environment that promises it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"this test needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+@contextmanager
+def small_disk(site: Site, size: str) -> Iterator[None]:
+    """The state directory on a file system of its own of ``size``."""
+    site.state.mkdir(mode=0o700)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(site.state)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+        lacking("the right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(site.state)], check=True)
+
+
+def test_at_the_reserve_it_pauses_and_goes_on_by_itself(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
+    site.write_topology(limits={"disk_reserve": "16 MiB"})
+    with small_disk(site, "48m"):
+        (site.state / "logs").mkdir()
+        other = site.state / "logs" / "other"
+        other.write_bytes(bytes(36 << 20))
+        process = site.start("--end-of-input")
+        wait_until(
+            lambda: all(told(site, name, "disk_reserve_reached") for name in SOURCES), site.story
+        )
+        wait_until(
+            lambda: all(operator(site, name).get("step") == "PAUSED" for name in SOURCES),
+            site.story,
+        )
+        assert sum(path.stat().st_size for path in site.state.glob("log/*/*")) == 3 * 64
+        other.unlink()
+        wait_until(lambda: process.poll() is not None, site.story)
+        assert process.returncode == 0, site.story()
+        assert all(told(site, name, "disk_reserve_back") for name in SOURCES)
+        check(site, undisturbed)
+
+
+def test_on_a_full_disk_it_stops_with_one_line_and_loses_nothing(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
+    site.write_topology(limits={"disk_reserve": "1 KiB"})
+    with small_disk(site, "2500k"):
+        code, line = ended(site, site.start("--end-of-input"))
+        assert code == 8, line
+        assert re.search(r"space|see .*\.jsonl", line), line  # its log may be full as well
+        remount = ["mount", "-o", "remount,size=64m", str(site.state)]
+        subprocess.run(remount, check=True)
+        site.finish()
+        check(site, undisturbed)
+
+
+@contextmanager
+def failing_syncs(pid: int) -> Iterator[None]:
+    """Every sync of a process returns EIO, as a dying disk makes it."""
+    injection = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", *injection, "-p", str(pid)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        status = Path(f"/proc/{pid}/status")
+        wait_until(
+            lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text(),
+            lambda: "strace does not attach",
+        )
+        if tracer.poll() is not None:
+            assert tracer.stderr is not None
+            lacking(f"the right to trace a process: {tracer.stderr.read()}")
+        yield
+    finally:
+        tracer.kill()
+        tracer.communicate()
+
+
+SYNCS = {
+    "radar": "cannot go on as radar: Input/output error; check the disk",
+    "correlator": "cannot commit the correlator's state: mdb_txn_commit: Input/output error; check",
+    "subscriber": "subscriber.sqlite: disk I/O error; check the disk, then start again",
+}
+
+
+@pytest.mark.parametrize("name", SYNCS)
+def test_a_sync_that_fails_stops_the_tree(
+    name: str, recorded: Site, undisturbed: dict[str, str]
+) -> None:
+    if shutil.which("strace") is None:
+        lacking("strace")
+    recorded.write_topology(**PLAYBACK)
+    process = recorded.start()
+    wait_until(lambda: all_running(recorded), recorded.story)
+    with failing_syncs(operator(recorded, name)["pid"]):
+        recorded.fill()
+        code, line = ended(recorded, process)
+    assert code == 8, line
+    assert SYNCS[name] in line
+    assert sum(o["operator"] == name for o in told(recorded, "supervisor", "refused")) == 1
+    recorded.finish()
+    assert crashes(recorded) == []
+    check(recorded, undisturbed)
