@@ -42,7 +42,10 @@ tidy: setup
 	$(BIN)/pytest -q tests/repo
 
 tests: setup
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --ignore=tests/repo
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal --ignore=tests/repo -m "not slow"
+
+kills: setup ## the slow tests: one kill per run, in every gap of every operator
+	$(BIN)/pytest -q -n $(JOBS) -m slow tests
 
 bench: setup ## measure throughput, latency, pauses, restarts; writes build/bench.json
 	@$(BIN)/python -m tests.bench

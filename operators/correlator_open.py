@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from operators.checkpoint import Checkpoints, numbered
-from operators.core.alerts import AlertState
-from operators.core.correlation import Correlation, Effects
+from operators.core.alerts import AlertState, emitted_again
+from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.schedule import OpenAlert, pane_of
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
@@ -148,15 +148,18 @@ def _epoch_above_all(worker: Worker, recovered: Recovered) -> int:
 
 def _raise_epoch(store: CorrelatorStore, core: Correlation, meta: Meta, epoch: int) -> Meta:
     """Begin an epoch and say all that is held again, in one transaction."""
-    effects = Effects()
-    core.emit_again(epoch, _records(store.outbox()), effects)
+    emitted: list[list[dict[str, Any]] | int] = [
+        *emitted_again(core.alerts.values(), _records(store.outbox()), epoch)
+    ]
+    if core.closed_to:  # the readers then withdraw what an older epoch raised and nobody holds
+        emitted.append(core.closed_to)
     start = epoch << EPOCH_SHIFT
-    entries = numbered(effects.emitted, start)
+    entries = numbered(emitted, start)
     meta = msgspec.structs.replace(
         meta, epoch=epoch, epoch_due=False, outbox_deleted=start,
         outbox_end=entries[-1].position if entries else start,
     )  # fmt: skip
-    alerts = {key: _encode(state) for key, state in effects.alerts.items()}
+    alerts = {key: _encode(state) for key, state in core.alerts.items()}
     changes = Changes(alerts=alerts, outbox=entries, outbox_gone_through=start, meta=meta)
     store.commit(changes, lambda: None)
     return meta

@@ -4,7 +4,7 @@ commit.
 
 from __future__ import annotations
 
-from sda_pipeline.errors import SdaError
+from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
 from sda_pipeline.limits import SECOND_NS, SNAPSHOTS_KEPT
 from sda_pipeline.runtime.disk import DiskReserve
 from sda_pipeline.runtime.worker import Worker
@@ -34,8 +34,15 @@ class _Replicator:
         self.seen = self.kept[0].positions if self.kept else {}  # a source not in it stands at 0
 
     def open_store(self) -> CorrelatorStore:
-        """The correlator's store, to read beside it."""
-        return CorrelatorStore(self.worker.topology.state / CORRELATOR, readonly=True)
+        """The correlator's store, to read beside it.
+
+        SdaError when it cannot be read: that alone must not stop the tree, the correlator may be
+        about to recover it.
+        """
+        try:
+            return CorrelatorStore(self.worker.topology.state / CORRELATOR, readonly=True)
+        except (StateCorrupt, Unreachable) as error:
+            raise SdaError(error.action, error.why, "it is opened again after a restart") from error
 
     def due(self) -> bool:
         """Whether the store has changed, and a copy of it leaves the disk its reserve."""

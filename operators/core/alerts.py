@@ -8,6 +8,7 @@ accepted row can change it. Finals depend on the evaluation only, never on what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -119,8 +120,24 @@ def final(
     return _emit(state, evaluation, level, context, final=True)
 
 
-def again(state: AlertState, epoch: int) -> dict[str, Any]:
-    """The last record once more, above everything an older epoch said. Updates ``state``."""
+def emitted_again(
+    held: Iterable[AlertState], undelivered: Iterable[dict[str, Any]], epoch: int
+) -> list[list[dict[str, Any]]]:
+    """Everything there is to say once more under a higher epoch: a reader may have lost it.
+
+    The last record of each alert held, and before them those of ``undelivered`` whose alert is held
+    no longer. Updates the states.
+    """
+    states = sorted(held, key=lambda state: (state.closes, state.alert_id))
+    known = {state.alert_id for state in states}
+    lost = {r["alert_id"]: r for r in undelivered if r["alert_id"] not in known}
+    return [
+        *([renumbered(record, epoch)] for record in lost.values()),
+        *([_again(state, epoch)] for state in states),
+    ]
+
+
+def _again(state: AlertState, epoch: int) -> dict[str, Any]:
     assert state.record is not None, "an alert is stored when it is emitted"
     state.record = renumbered(state.record, epoch)
     state.sequence = state.record["sequence"]

@@ -234,22 +234,6 @@ class Correlation:
         if boundary is not None:
             self._close(boundary, context, effects)
 
-    def emit_again(
-        self, epoch: int, undelivered: Iterable[dict[str, Any]], effects: Effects
-    ) -> None:
-        """Say all there is to say once more, under a higher epoch: a reader may have lost it.
-
-        ``undelivered`` are records still on their way; those of alerts forgotten here count. The
-        closing withdraws at the readers what an older epoch raised and nobody holds any more.
-        """
-        lost = {r["alert_id"]: r for r in undelivered if r["alert_id"] not in self.alerts}
-        effects.emitted += [[alerts.renumbered(record, epoch)] for record in lost.values()]
-        for state in sorted(self.alerts.values(), key=lambda s: (s.closes, s.alert_id)):
-            effects.emitted.append([alerts.again(state, epoch)])
-            effects.alerts[state.alert_id] = state
-        if self.closed_to:
-            effects.emitted.append(self.closed_to)
-
     def _emit_provisional(
         self, encounter: Scheduled, watermark: int, context: Context, effects: Effects
     ) -> None:

@@ -21,7 +21,15 @@ from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
 from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.state.environment import DATA_FILE, FILE_MODE, damage_of
-from sda_pipeline.state.snapshot import Manifest, Unreadable, every_manifest, restore
+from sda_pipeline.state.snapshot import (
+    DAMAGED,
+    Manifest,
+    Unreadable,
+    every_manifest,
+    manifests,
+    restore,
+    set_snapshot_aside,
+)
 from sda_pipeline.state.store import Changes, CorrelatorStore
 
 CORRELATOR, SNAPSHOTS, LOGS = "correlator", "snapshots", "log"  # in the state directory
@@ -57,7 +65,8 @@ def recover(state: Path, report: Report, hit: Callable[[str], None]) -> Recovere
     """
     directory = state / CORRELATOR
     found = every_manifest(state / SNAPSHOTS)
-    epochs = [manifest.epoch for manifest in found if isinstance(manifest, Manifest)]
+    aside = manifests(state / SNAPSHOTS / DAMAGED)  # of a recovery that was killed, it may be
+    epochs = [manifest.epoch for manifest in (*found, *aside) if isinstance(manifest, Manifest)]
     shutil.rmtree(state / _RESTORING, ignore_errors=True)
     try:
         store = _open_intact(directory)
@@ -84,7 +93,9 @@ def _climb_down(
             copy = _copy_of(state, manifest)
         except StateCorrupt as error:
             name = manifest.path.stem if isinstance(manifest, Unreadable) else manifest.sequence
-            report("recovery_rung_failed", rung=Rung.SNAPSHOT, snapshot=name, why=error.why)
+            aside = set_snapshot_aside(state / SNAPSHOTS, manifest)
+            report("recovery_rung_failed", rung=Rung.SNAPSHOT, snapshot=name, why=error.why,
+                   aside=str(aside))  # fmt: skip
             continue
         hit("recovery_copied")
         _move_aside(directory, report)

@@ -25,6 +25,7 @@ from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore, Meta
 
 CHUNK_BYTES = 1 * MIB  # written at a time, so that a large copy does not hog the disk
 PREFIX = "correlator-"
+DAMAGED = "damaged"  # directory beside the snapshots: those that a recovery could not use
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -222,6 +223,25 @@ def _chunks(path: Path, action: str) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise StateCorrupt(action, error.strerror or str(error)) from error
+
+
+def set_snapshot_aside(directory: Path, manifest: Manifest | Unreadable) -> Path:
+    """Move a snapshot that cannot be used out of the way, manifest first; returns where it is now.
+
+    It would count as one of those that are kept. What an earlier one left there is replaced.
+    """
+    if isinstance(manifest, Manifest):
+        path = manifest_path(directory, manifest.sequence)
+    else:
+        path = manifest.path
+    aside = directory / DAMAGED
+    aside.mkdir(mode=0o700, exist_ok=True)
+    for name in (path.name, path.with_suffix(".snap").name):
+        if (directory / name).exists():
+            (directory / name).replace(aside / name)
+    _sync_directory(aside)
+    _sync_directory(directory)
+    return aside / path.name
 
 
 def prune(directory: Path, keep: int) -> list[Manifest]:

@@ -70,7 +70,10 @@ class Run:
         found = self.operators().get(operator, {})
         if found.get("state") != "running" or not found.get("pid"):
             return False
-        os.kill(int(str(found["pid"])), number)
+        try:
+            os.kill(int(str(found["pid"])), number)
+        except ProcessLookupError:  # it died of an earlier kill; the status is a little older
+            return False
         return True
 
     def finish(self, undisturbed: dict[str, str]) -> None:

@@ -38,10 +38,6 @@ def ring_memory(supervisor: int, edge: str) -> mmap.mmap:
     raise AssertionError(f"the supervisor holds no ring {edge}")
 
 
-def words(memory: mmap.mmap) -> memoryview:
-    return memoryview(memory).cast("Q")
-
-
 def unreleased(memory: mmap.mmap) -> int:
     """Where the first slot lies that the consumer has not released."""
     with memoryview(memory) as view, view.cast("Q") as cells:
@@ -63,9 +59,10 @@ def flip_cursor(memory: mmap.mmap) -> None:
 
 
 def lose_a_frame(memory: mmap.mmap) -> None:
-    """Release what nobody has applied: the next frame stands beyond a gap."""
+    """Release the first frame, which nobody has applied: the next one stands beyond a gap."""
+    length, head_length, *_ = layout.SLOT.unpack_from(memory, unreleased(memory))
     with memoryview(memory) as view, view.cast("Q") as cells:
-        cells[layout.WORD_RELEASED] = cells[layout.WORD_HEAD]
+        cells[layout.WORD_RELEASED] += layout.slot_bytes(head_length, length)
 
 
 @pytest.mark.parametrize("damage", [flip_header, flip_payload, flip_cursor, lose_a_frame])

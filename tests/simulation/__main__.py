@@ -31,7 +31,17 @@ def main() -> int:
             if faults := summary.run(seed):
                 print(seed, faults[:3])
         took = time.monotonic() - began
-        print(summary.schedules, summary.struck, len(summary.points), summary.rewinds, summary.decisions, "failed", len(summary.failed), took, summary.schedules/took*60)
+        print(
+            summary.schedules,
+            summary.struck,
+            len(summary.points),
+            summary.rewinds,
+            summary.decisions,
+            "failed",
+            len(summary.failed),
+            took,
+            summary.schedules / took * 60,
+        )
     return bool(summary.failed)
 
 

@@ -17,7 +17,9 @@ from tests.simulation.story import Story
 class Broker:
     """Topics are named like their sources. ``faults`` collects offsets committed before durable."""
 
-    def __init__(self, story: Story, dice: Dice, cut_max: int, wait: Callable[[float], None]) -> None:
+    def __init__(
+        self, story: Story, dice: Dice, cut_max: int, wait: Callable[[float], None]
+    ) -> None:
         self.story, self.dice, self.cut_max, self.wait = story, dice, cut_max, wait
         self.committed: dict[str, dict[int, int]] = {source: {} for source in story.topics}
         self.faults: list[str] = []

@@ -66,7 +66,9 @@ def _background(rng: np.random.Generator, satno: int) -> Elements:
     return Elements(satno, f"S{satno}", T0_NS, motion, eccentricity, inclination, *angles)
 
 
-def _partner(satno: int, other: Elements, after_s: float, angle_deg: float, miss_m: float) -> Elements:
+def _partner(
+    satno: int, other: Elements, after_s: float, angle_deg: float, miss_m: float
+) -> Elements:
     """An orbit that passes above the other at T0 + after_s, its velocity turned about the vertical."""
     t = on_grid(T0_NS + round(after_s * SECOND_NS))
     r, v = state(make_satrec(other), t)

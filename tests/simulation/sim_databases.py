@@ -143,7 +143,7 @@ class SimCursor:
 class SimEnvironment:
     """As an lmdb.Environment. Its file names the tables by a token, or holds them when it is a copy."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, readonly: bool = False) -> None:
         self._file = file
         data = file.read_bytes()
         if data[: len(MAGIC)] != MAGIC:
@@ -151,7 +151,8 @@ class SimEnvironment:
         known = Disk.now.environments.get(token_of(data))
         if known is None:
             known = _loaded(data[16:], file)
-            _write(file, Disk.now.environments, known)
+            if not readonly:  # a snapshot stays what its manifest says
+                _write(file, Disk.now.environments, known)
         self.tables = known
 
     def open_db(self, name: bytes, txn: SimTransaction | None = None, create: bool = True) -> str:
@@ -213,7 +214,7 @@ def open_environment(
             raise Unreachable(f"open the LMDB environment {path}", "it is not there")
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(file, Disk.now.environments, Tables())
-    environment = SimEnvironment(file)
+    environment = SimEnvironment(file, readonly=readonly)
     if not readonly and Disk.opening_syncs:
         environment.sync()
     return environment
@@ -222,7 +223,7 @@ def open_environment(
 def damage_of(path: Path) -> list[str]:
     """As ``environment.damage_of``."""
     try:
-        SimEnvironment(path)
+        SimEnvironment(path, readonly=True)
     except StateCorrupt as error:
         return [error.why]
     return []

@@ -117,7 +117,12 @@ class SimSourceLog(SourceLog):
 
     @classmethod
     def open(  # type: ignore[override]
-        cls, directory: Path, source: int, start: LogStart | None, *, segment_bytes: int = SEGMENT_BYTES
+        cls,
+        directory: Path,
+        source: int,
+        start: LogStart | None,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> SourceLog:
         log = super().open(directory, source, start, segment_bytes=segment_bytes)
         assert isinstance(log, SimSourceLog)

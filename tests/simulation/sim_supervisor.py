@@ -43,7 +43,9 @@ class SupervisorHost(Host, Protocol):
 class SimSupervisor:
     """One run of the tree. It learns of deaths and readiness when the scheduler lets it look."""
 
-    def __init__(self, host: SupervisorHost, topology: Topology, clock: ManualClock, at_once: int) -> None:
+    def __init__(
+        self, host: SupervisorHost, topology: Topology, clock: ManualClock, at_once: int
+    ) -> None:
         self.host, self.topology, self.clock = host, topology, clock
         self.wiring = Wiring(topology)
         self.quarantine = Quarantine(topology, self.wiring, clock, lambda note: self.act([note]))

@@ -25,7 +25,7 @@ from tests.simulation.sim_catalogue import IDLE_OBJECT, T0_NS, sky
 SOURCES = ("radar", "isl")
 PARTITIONS = {"radar": 2, "isl": 1}
 KINDS = {"radar": RADAR, "isl": ISL}
-STORY_SEEDS = (1298, 1164, 1056)  # chosen so that levels rise and fall, rows come late and twice
+STORY_SEEDS = (1041, 1298, 1018)  # chosen so that levels rise and fall, rows come late and twice
 STORIES = len(STORY_SEEDS)
 BASE_ROW_SIGMA = (30.0, 30.0, 30.0, 0.05, 0.05, 0.05)
 
@@ -108,7 +108,7 @@ class _Writer:
     def write(self) -> Story:
         for number, encounter in enumerate(sky().encounters):
             self._observe(encounter, scripted=number == 2)
-        for _ in range(3):
+        for _ in range(2):
             self._add(IDLE_OBJECT, T0_NS + self._ns(-10, 70), np.zeros(3), 1.0)
         streams: dict[tuple[str, int], list[tuple[int, Message]]] = {
             (s, p): [] for s in SOURCES for p in range(PARTITIONS[s])
@@ -180,4 +180,3 @@ class _Writer:
                 bad = Message(b"void-%d" % self.number, stamp, discarded="empty")
             messages.insert(at, bad)
         return messages
-

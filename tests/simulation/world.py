@@ -59,7 +59,7 @@ def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
         subscriber=root / "subscriber",
         physics=PHYSICS,
         event_time=EventTime(idle_after_s=None),
-        snapshot_every_s=dice.pick((NEVER_S, NEVER_S, 1.0)),
+        snapshot_every_s=dice.pick((NEVER_S, 0.05, 0.3)),
         disk_reserve_bytes=0,
         log_retention_s=0.0,
         operators=tuple(
@@ -106,7 +106,7 @@ class World:
         Memory.on_write = self._on_ring_write
         ZeroingWords.interrupt = self._interrupt_store
         self.disk = Disk(self, dice)
-        cut_max = dice.pick((2, 4, 8, 12))
+        cut_max = dice.pick((3, 5, 8, 12))
         self.broker = Broker(story, dice, cut_max, lambda s: self._running().wait(s))
         source_open.open_consumer = self.broker.open_consumer  # type: ignore[assignment]
         TableReducer.story = story
@@ -167,7 +167,8 @@ class World:
         worker.fiber.resume()
         self.running = None
         if worker.fiber.done:
-            self.faults += outcome.faults_at_death(self, worker.name)
+            if worker.fiber.error is not None:
+                self.faults += outcome.faults_at_death(self, worker.name)
             self.supervisor.ended(worker.name)
 
     # --- faults ---------------------------------------------------------------------------------
@@ -276,6 +277,8 @@ class World:
 
     def told(self, operator: str, event: str, fields: dict[str, Any]) -> None:
         self.said[event] += 1
+        if event == "recovered" and "path" in fields:
+            self.said[f"recovered {fields['path']}"] += 1
         if event == "epoch_raised" and not self.excused:
             self.faults.append(f"a new epoch was begun though no store was lost: {fields['why']}")
         if self.trace is not None:

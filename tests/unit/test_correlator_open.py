@@ -23,7 +23,9 @@ from sda_pipeline.log.source_log import LogStart, SourceLog
 from sda_pipeline.records.alert import Entry, entry_of_records, parse_entry
 from sda_pipeline.records.frames import KIND_ROWS, Counts
 from sda_pipeline.records.rows import ROW
-from sda_pipeline.runtime.audit import AppliedPosition, _sum
+from sda_pipeline.runtime.audit_log import Standing, Walked
+from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.runtime.audit_store import StoreAudit
 from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.settings import EventTime, Physics
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
@@ -259,8 +261,9 @@ def test_a_fresh_start_begins_where_the_logs_begin_and_counts_what_is_gone(
     assert ("recovery_gap", {"source": "radar", "rows": 100, "through": 4}) in opened.worker.events
     again = open_at(tmp_path, board)
     assert again.core.positions["radar"] == position
-    known = msgspec.convert(msgspec.to_builtins(position), AppliedPosition)
-    total = _sum("radar", Counts(read=170, rows=150, late=20), known)
+    last = Standing(None, {}, Counts(read=170, rows=150, late=20), 0)
+    audited = StoreAudit(tmp_path / CORRELATOR, AuditReport())
+    total = audited.sum_of("radar", Walked(7, 5, 6, whole=False, last=last))
     assert (total.missing, total.in_flight, total.residue) == (100, 50, 0)
 
 
