@@ -112,12 +112,18 @@ class _Loop:
         return self.ids[source]
 
     def publish_done(self) -> None:
-        """``dlq_done`` of every source; 0 for a log that is not the one its mark speaks of."""
+        """``dlq_done`` of every source; 0 for a log that is not the one its mark speaks of.
+
+        Which one that is stands beside it, and is taken back while ``dlq_done`` is of another.
+        """
         board = self.worker.board
         for source in self.sources:
             mark = self.files.marks.get(source, NOTHING)
-            current = board.get(f"{source}.log_id")
+            current, about = board.get(f"{source}.log_id"), f"{source}.dlq_log"
+            if board.get(about) != mark.log_id:
+                board.set(about, 0)
             board.set(f"{source}.dlq_done", mark.done if current in {0, mark.log_id} else 0)
+            board.set(about, mark.log_id)
 
     def expire(self) -> None:
         """Delete what is older than the retention, once a day, and say so."""

@@ -17,7 +17,19 @@ from sda_pipeline.records.rejects import (
     pack_rejects,
     unpack_rejects,
 )
+from sda_pipeline.ring.board import Board
 from sda_pipeline.ring.endpoints import Producer
+
+
+def dlq_done(board: Board, source: str, log_id: int) -> int:
+    """Up to where the DLQ holds this log's rejects; 0 while the board speaks of another log.
+
+    A sink that starts again says how far it has come in the log it knows, which may be an older
+    one. Whose it is must be read first: the sink writes it last.
+    """
+    about = board.get(f"{source}.dlq_log")
+    done = board.get(f"{source}.dlq_done")
+    return done if about == log_id else 0
 
 
 class RejectCursor:

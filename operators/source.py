@@ -10,7 +10,7 @@ from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.digest import Digester
-from operators.reject_cursor import RejectCursor
+from operators.reject_cursor import RejectCursor, dlq_done
 from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.broker.port import Batch, OffsetOutOfRange
@@ -253,7 +253,8 @@ class SourceLoop:
         self.swept_at = now
         self.watch_partitions()
         board, name, topology = self.worker.board, self.worker.name, self.worker.topology
-        needed = min(board.get(f"{name}.{word}") for word in ("applied", "dlq_done", "snapshot"))
+        needed = min(board.get(f"{name}.{word}") for word in ("applied", "snapshot"))
+        needed = min(needed, dlq_done(board, name, self.log.log_id))
         older = self.worker.clock.wall_ns() - round(topology.log_retention_s * SECOND_NS)
         deleted = self.log.delete_below(needed, older)
         deleted += self.log.delete_below(needed, TIME_END_NS, topology.log_bytes_max)

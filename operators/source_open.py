@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from operators.core.positions import SourcePosition
+from operators.reject_cursor import dlq_done
 from sda_pipeline.broker.connect import open_consumer
 from sda_pipeline.broker.port import Consumer
 from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
@@ -89,10 +90,8 @@ def _last_known(log: SourceLog, position: SourcePosition) -> tuple[tuple[Part, .
 
 
 def _dlq_done(worker: Worker, log: SourceLog, *, created: bool) -> int:
-    """Up to where this log's rejects are in the DLQ; what the board says is of an older log when
-    this one is new.
-    """
+    """Up to where this log's rejects are in the DLQ; at least the position before its first."""
     told = worker.board.get(f"{worker.name}.dlq_done")
     if created and told < log.first - 1:  # they went with the log: only the counts know of them
         worker.event("rejects_in_doubt", above=told, through=log.first - 1)
-    return log.first - 1 if created else told
+    return max(dlq_done(worker.board, worker.name, log.log_id), log.first - 1)

@@ -17,7 +17,7 @@ from sda_pipeline.errors import SdaError, Unreachable
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.frames import Counts
 from sda_pipeline.records.times import parse_times
-from sda_pipeline.runtime.audit import AppliedPosition
+from sda_pipeline.runtime.audit_store import Position
 from sda_pipeline.state.recovery import CORRELATOR
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.state.subscriber_store import FILE_NAME, read_actions, read_news
@@ -74,7 +74,7 @@ class Feed:
             data = store.positions().values()
         finally:
             store.close()
-        positions = [msgspec.msgpack.decode(each, type=AppliedPosition) for each in data]
+        positions = [msgspec.msgpack.decode(each, type=Position) for each in data]
         counts = [Counts(*position.counts) for position in positions]
         read, applied = sum(c.read for c in counts), sum(p.applied for p in positions)
         now = self._clock.monotonic_ns()

@@ -23,7 +23,7 @@ _SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
 _SUPERVISOR_OWN = ("quarantined",)  # rows of the source that it must report, so far
 _PER_SOURCE = (
     "applied", "log_end", "lag", "dlq_done", "log_id", "watermark", "ended", "snapshot",
-    "reported", *_SUPERVISOR_OWN,
+    "reported", "dlq_log", *_SUPERVISOR_OWN,
 )  # fmt: skip
 _GLOBAL = (
     "outbox_end", "sink_pos", "sub_pos", "dirty", "hold", "epoch", "snapshot_seq", "snapshot_at",
@@ -39,9 +39,9 @@ _GLOBAL_OF_KIND = {
     "replicator": ("snapshot_seq", "snapshot_at"),
 }
 _PER_SOURCE_OF_KIND = {
-    "correlator": "applied",
-    "dlq-sink": "dlq_done",
-    "replicator": "snapshot",
+    "correlator": ("applied",),
+    "dlq-sink": ("dlq_done", "dlq_log"),  # and the id of the log that it speaks of
+    "replicator": ("snapshot",),
 }
 
 
@@ -61,11 +61,11 @@ def positions_of(name: str, kind: str, sources: Sequence[str]) -> tuple[str, ...
     belong.
     """
     own = _SOURCE_OWN if name in sources else ()
-    per_source = _PER_SOURCE_OF_KIND.get(kind)
+    per_source = _PER_SOURCE_OF_KIND.get(kind, ())
     return (
         *_GLOBAL_OF_KIND.get(kind, ()),
         *(f"{name}.{word}" for word in own),
-        *(f"{source}.{per_source}" for source in sources if per_source),
+        *(f"{source}.{word}" for source in sources for word in per_source),
     )
 
 

@@ -155,6 +155,8 @@ class _Audit:
     def check_rest(self) -> None:
         """What needs all the logs, or must be read after them."""
         topology, report, store = self.topology, self.report, self.store
+        if store.contents is None and any(walked.last for walked in self.walked.values()):
+            report.fault("correlator: it has no store that can be read, and the logs hold records")
         store.check_rows(self.logs, report)
         reported = {s: w.last.counts.reported if w.last else 0 for s, w in self.walked.items()}
         skipped = {source: store.position(source).quarantined for source in topology.sources}

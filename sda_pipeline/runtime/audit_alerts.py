@@ -180,6 +180,8 @@ def check_outbox(contents: Contents, sink: SinkAudit, fault: Fault) -> None:
     if meta.outbox_deleted & NUMBER_MASK and meta.outbox_deleted > position:
         fault(f"correlator outbox: deleted up to {meta.outbox_deleted:#x}, the sink holds "
               f"{position:#x}")  # fmt: skip
+    if epoch_of(position) > meta.epoch:
+        fault(f"alerts.sqlite: it stands at {position:#x}, the correlator is in epoch {meta.epoch}")
     for entry in contents.outbox:
         if sink.entries.get(entry.position, entry) != entry:
             fault(f"alerts.sqlite: entry {entry.position:#x} is not the correlator's")

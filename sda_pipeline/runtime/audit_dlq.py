@@ -13,7 +13,7 @@ from sda_pipeline.dlq.entry import Entry, dlq_id, entry_of
 from sda_pipeline.dlq.marks import NO_INDEX, NOTHING, Mark
 from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
 from sda_pipeline.dlq.quarantine_file import read_quarantine
-from sda_pipeline.dlq.reading import derive, read_entries
+from sda_pipeline.dlq.reading import POS_NAME, derive, read_entries
 from sda_pipeline.records.frames import Counts, Header
 from sda_pipeline.records.rejects import KIND_REJECTS, Reject, RejectHead
 from sda_pipeline.runtime.audit_log import START, Walked
@@ -58,6 +58,8 @@ class DlqAudit:
                 self._after = marks.marks
                 for found in marks.faults:
                     report.fault(f"dlq: {found}")
+                if self._count and not (self._directory / POS_NAME).exists():
+                    report.fault(f"dlq: {POS_NAME} is missing")
 
     def _read(self, oldest: str) -> None:
         fault, known = self._report.fault, set[int]()

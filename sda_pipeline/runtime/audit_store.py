@@ -234,7 +234,7 @@ def _contained(part: bytes, whole: bytes) -> bool:
     size = f"V{ROW.itemsize}"
     others = {row: at for at, row in enumerate(np.frombuffer(whole, size).tolist())}
     places = [others.get(row, -1) for row in np.frombuffer(part, size).tolist()]
-    return -1 not in places and places == sorted(places)
+    return -1 not in places and all(a < b for a, b in pairwise(places))
 
 
 def _spans(positions: list[int]) -> str:

@@ -24,7 +24,7 @@ from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.runtime.audit_report import AuditReport
 from sda_pipeline.state.sqlite_file import row_crc
-from sda_pipeline.state.store import Changes, CorrelatorStore, Meta
+from sda_pipeline.state.store import Changes, Contents, CorrelatorStore
 from sda_pipeline.topology import Topology, from_resolved_json, to_resolved_json
 
 decode, encode = msgspec.msgpack.decode, msgspec.msgpack.encode
@@ -122,24 +122,26 @@ class Files:
         store.commit(Changes(**changes), lambda: None)
         store.close()
 
-    def meta(self) -> Meta:
+    def contents(self) -> Contents:
         store = CorrelatorStore(self.state / "correlator", readonly=True)
-        store.close()
-        return store.meta
+        try:
+            return store.contents()
+        finally:
+            store.close()
 
     def position(self, source: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change the correlator's ``positions`` entry of a source, as a plain mapping."""
-        store = CorrelatorStore(self.state / "correlator", readonly=True)
-        entry = decode(store.positions()[source])
-        store.close()
+        entry = decode(self.contents().positions[source])
         change(entry)
         self.commit(positions={source: encode(entry)})
 
+    def alerts(self) -> dict[str, dict[str, Any]]:
+        """The correlator's alert states, as plain mappings."""
+        return {key: decode(data) for key, data in self.contents().alerts.items()}
+
     def alert(self, change: Callable[[dict[str, Any]], object], *, final: bool = True) -> None:
-        """Change the correlator's state of one alert, as a plain mapping."""
-        store = CorrelatorStore(self.state / "correlator", readonly=True)
-        states = {key: decode(data) for key, data in store.alerts().items()}
-        store.close()
+        """Change the correlator's state of one alert."""
+        states = self.alerts()
         key = next(key for key, state in states.items() if state["final"] is final)
         change(states[key])
         self.commit(alerts={key: encode(states[key])})

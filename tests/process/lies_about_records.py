@@ -6,15 +6,19 @@ Name -> (the forgery, where an audit must say it is). The state forged is that o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
-import numpy as np
 
+from sda_pipeline.dlq.entry import Entry, dlq_id
+from sda_pipeline.dlq.reading import POS_NAME
 from sda_pipeline.records.alert import Entry as OutboxEntry
 from sda_pipeline.records.frames import Counts
-from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.records.rejects import Reject
+from sda_pipeline.state.store import Contents, CorrelatorStore
 from tests.process.forgery import Files, Logged
 
+T = TypeVar("T")
 Lie = tuple[Callable[[Files], object], str]
 LOG, POSITIONS, OUTBOX = "radar log position", "correlator positions of radar", "correlator outbox"
 META, STATE, ROWS = "correlator meta", "correlator state of alert", "correlator rows"
@@ -58,19 +62,19 @@ def of_offset(offset: int) -> Callable[[Logged], Logged]:
     return change
 
 
-def rejects(change: Callable[[list[object]], list[object]]) -> Callable[[Logged], Logged]:
+def rejects(change: Callable[[list[Reject]], list[Reject]]) -> Callable[[Logged], Logged]:
     return lambda record: record._replace(rejects=change([*record.rejects]))
 
 
-def renamed(entry: object, **changes: object) -> object:
+def renamed(entry: T, **changes: object) -> T:
     return msgspec.structs.replace(entry, **changes)
 
 
 LOG_LIES: dict[str, Lie] = {
     **{f"count {name} of record {at}, {by:+}": (
         in_log(at, lambda r, n=name, b=by: r.with_counts(**{n: b})), f"{LOG} {at + 1}")
-        for name in COUNTS for at, by in ((0, 1), (1, 1), (1, -1)) if (name, by) != ("missing", -1)
-        and (name, by) != ("quarantined", -1) and (name, by) != ("reported", -1)},
+        for name in COUNTS for at, by in ((0, 1), (1, 1), (1, -1))
+        if by > 0 or name not in ("missing", "quarantined", "reported")},  # these are 0
     "counts late for read": (
         in_log(1, lambda r: r.with_counts(late=1, read=1)), f"{LOG} 2: it counts"),
     "counts late for rejected": (
@@ -131,31 +135,25 @@ def in_list(field: str, at: tuple[int, ...], by: int) -> Callable[[Files], None]
     return lambda files: files.position("radar", change)
 
 
-def moved(change: Callable[[CorrelatorStore], dict[str, object]]) -> Callable[[Files], None]:
+def moved(change: Callable[[Contents], dict[str, object]]) -> Callable[[Files], None]:
     """A commit made from what the store holds."""
-
-    def forge(files: Files) -> None:
-        store = CorrelatorStore(files.state / "correlator", readonly=True)
-        changes = change(store)
-        store.close()
-        files.commit(**changes)
-
-    return forge
+    return lambda files: files.commit(**change(files.contents()))
 
 
-def meta(**raised_by: int) -> Callable[[Files], None]:
-    return moved(lambda store: {"meta": msgspec.structs.replace(
-        store.meta, **{name: getattr(store.meta, name) + by for name, by in raised_by.items()}
-    )})  # fmt: skip
+def meta(**by: int) -> Callable[[Files], None]:
+    """Facts about the store raised by so much."""
+    return moved(
+        lambda store: {
+            "meta": renamed(store.meta, **{k: getattr(store.meta, k) + by[k] for k in by})
+        }
+    )
 
 
 def entry_gone(at: int) -> Callable[[Files], None]:
     """The outbox without one entry: deleted through it, and those before written again."""
 
     def forge(files: Files) -> None:
-        store = CorrelatorStore(files.state / "correlator", readonly=True)
-        held = store.outbox()
-        store.close()
+        held = files.contents().outbox
         gone = held[at].position
         files.commit(outbox_gone_through=gone)
         files.commit(outbox=[entry for entry in held if entry.position < gone])
@@ -163,14 +161,23 @@ def entry_gone(at: int) -> Callable[[Files], None]:
     return forge
 
 
-def last_rows(store: CorrelatorStore) -> tuple[tuple[str, int], bytes]:
-    return [item for item in store.rows() if item[0][0] == "radar"][-1]
+def later(entry: OutboxEntry) -> OutboxEntry:
+    """``closed_through`` of a later time."""
+    return OutboxEntry(entry.position, entry.kind, entry.count, entry.body.replace(b":1", b":2"))
 
 
-def nudged(data: bytes) -> bytes:
-    values = np.frombuffer(data, np.uint8).copy()
-    values[40] ^= 1
-    return values.tobytes()
+def put_rows(
+    key: tuple[str, int], change: Callable[[bytes], bytes] = lambda rows: rows
+) -> Callable[[Files], None]:
+    """The rows kept of the radar's record 2, put under a key."""
+
+    def forge(files: Files) -> None:
+        store = CorrelatorStore(files.state / "correlator", readonly=True)
+        rows = dict(store.rows())[("radar", 2)]
+        store.close()
+        files.commit(rows=[(key, change(rows))])
+
+    return forge
 
 
 STORE_LIES: dict[str, Lie] = {
@@ -186,7 +193,7 @@ STORE_LIES: dict[str, Lie] = {
     "positions: back at the start": (
         lambda f: f.position("radar", lambda e: [e.pop(k) for k in [*e]]), ROWS),
     "positions: of nobody": (
-        moved(lambda s: {"positions": {"nobody": s.positions()["radar"]}}), "correlator positions"),
+        moved(lambda s: {"positions": {"nobody": s.positions["radar"]}}), "correlator positions"),
     **{f"meta: {name} {by:+}": (meta(**{name: by}), place) for name, by, place in (
         ("epoch", 1, META), ("outbox_end", 1, OUTBOX), ("outbox_end", -1, OUTBOX),
         ("outbox_deleted", 1, OUTBOX), ("outbox_deleted", -1, OUTBOX),
@@ -195,11 +202,9 @@ STORE_LIES: dict[str, Lie] = {
     "outbox: one in the middle gone": (entry_gone(3), OUTBOX),
     "outbox: last entry gone": (entry_gone(-1), OUTBOX),
     "outbox: another body": (
-        moved(lambda s: {"outbox": [OutboxEntry(*s.outbox()[-2].head_fields(), b"[]")]}
-              if hasattr(OutboxEntry, "head_fields") else {"outbox": [_emptied(s.outbox()[-1])]}),
-        "alerts.sqlite: entry"),
+        moved(lambda s: {"outbox": [later(s.outbox[-1])]}), "alerts.sqlite: entry"),
     "alert state gone": (
-        moved(lambda s: {"alerts_gone": [next(iter(s.alerts()))]}), STATE),
+        moved(lambda s: {"alerts_gone": [next(iter(s.alerts))]}), STATE),
     **{f"alert state: {name}": (
         lambda f, n=name, b=by: f.alert(lambda s: s.update({n: s[n] + b})), STATE)
        for name, by in (("sequence", 1), ("sequence", -1), ("low", 1), ("high", 1),
@@ -213,17 +218,11 @@ STORE_LIES: dict[str, Lie] = {
         lambda f: f.alert(lambda s: s["record"].update(sequence=s["sequence"] + 1)), STATE),
     "alert state: a number of its record": (
         lambda f: f.alert(lambda s: s["record"].update(reason="another", miss_m=1.0)), STATE),
-    "rows: other bytes": (
-        moved(lambda s: {"rows": [(last_rows(s)[0], nudged(last_rows(s)[1]))]}), ROWS),
-    "rows: of a position not applied": (
-        moved(lambda s: {"rows": [(("radar", 99), last_rows(s)[1])]}), ROWS),
-    "rows: of another position": (
-        moved(lambda s: {"rows": [(("radar", 1), last_rows(s)[1])]}), ROWS),
+    "rows: other bytes": (put_rows(("radar", 2), lambda b: b[:40] + b"?" + b[41:]), ROWS),
+    "rows: some doubled": (put_rows(("radar", 2), lambda b: b[:272] + b), ROWS),
+    "rows: of a position not applied": (put_rows(("radar", 99)), ROWS),
+    "rows: of another position": (put_rows(("radar", 1)), ROWS),
 }  # fmt: skip
-
-
-def _emptied(entry: OutboxEntry) -> OutboxEntry:
-    return OutboxEntry(entry.position, entry.kind, entry.count, entry.body.replace(b":1", b":2", 1))
 
 
 DLQ_LIES: dict[str, Lie] = {
@@ -238,34 +237,36 @@ DLQ_LIES: dict[str, Lie] = {
     "an entry of nobody": (
         lambda f: f.relist(lambda e: [*e, renamed(e[0], operator="nobody")]), "no such source"),
     **{f"an entry's {name}": (
-        lambda f, n=name, v=value: f.relist(lambda e: [renamed(_first(e), **{n: v}) if x is
-                                                       _first(e) else x for x in e]), place)
+        lambda f, n=name, v=value: f.relist(lambda e: _with_first(e, **{n: v})), place)
        for name, value, place in (
            ("error_message", "other", f"{LOG} 1: reject 0"), ("original_payload", b"x", LOG),
            ("error_kind", "SchemaMismatch", DLQ), ("offset", 10**6, DLQ), ("generation", 9, DLQ),
            ("partition", 5, DLQ), ("topic", "other", DLQ), ("dlq_id", "00" * 16, DLQ),
-           ("root", "00" * 16, LOG), ("key", "7", LOG), ("sensor", "other", LOG), ("attempts", 1, LOG),
-           ("retry_count", 1, LOG), ("message_timestamp_ms", 1, LOG), ("log_id", "00" * 8, MARK),
-           ("log_position", 2, LOG), ("index", 999, LOG))},
+           ("root", "00" * 16, LOG), ("key", "7", LOG), ("sensor", "other", LOG),
+           ("attempts", 1, LOG), ("retry_count", 1, LOG), ("message_timestamp_ms", 1, LOG),
+           ("log_id", "00" * 8, MARK), ("log_position", 2, LOG), ("index", 999, LOG))},
     **{f"mark {name} {by:+}": (lambda f, n=name, b=by: f.remark("radar", **{n: b}), MARK)
        for name, by in (("position", 1), ("position", -1), ("index", 1), ("index", -1),
                         ("entries", 1), ("entries", -1), ("log_id", 1), ("expired", 1))},
-    "mark incomplete": (lambda f: f.remark("radar", complete=False, index=1), MARK),
+    "mark incomplete": (lambda f: f.remark("radar", complete=False, index=-50), MARK),
     "marks of a shorter file": (lambda f: f.repos(lambda p: setattr(p, "length", 0)), MARK),
     "marks of a longer file": (
         lambda f: f.repos(lambda p: setattr(p, "length", p.length + 1)), "dlq: "),
     "marks of no file": (lambda f: f.repos(lambda p: setattr(p, "file", "")), "dlq"),
-    "marks gone": (lambda f: (f.state / "dlq" / "high-water.pos").unlink(), MARK),
+    "marks gone": (lambda f: (f.state / "dlq" / POS_NAME).unlink(), "dlq: high-water.pos"),
 }  # fmt: skip
 
 
-def _first(entries: list[object]) -> object:
+def _first(entries: list[Entry]) -> Entry:
     """The entry of the radar log's first reject."""
-    return next(e for e in entries if e.operator == "radar")  # type: ignore[attr-defined]
+    return next(entry for entry in entries if entry.operator == "radar")
 
 
-def _made_up(entry: object) -> object:
-    from sda_pipeline.dlq.entry import dlq_id
+def _with_first(entries: list[Entry], **changes: object) -> list[Entry]:
+    first = _first(entries)
+    return [renamed(entry, **changes) if entry is first else entry for entry in entries]
 
-    name = dlq_id(entry.operator, entry.topic, 0, 0, 10**6, error_kind=entry.error_kind)  # type: ignore[attr-defined]
+
+def _made_up(entry: Entry) -> Entry:
+    name = dlq_id(entry.operator, entry.topic, 0, 0, 10**6, error_kind=entry.error_kind)
     return renamed(entry, offset=10**6, dlq_id=name, index=500)

@@ -51,11 +51,17 @@ def all_running(site: Site) -> bool:
     return bool(operators) and all(o["state"] == "running" for o in operators)
 
 
+def all_logged(site: Site) -> bool:
+    """The sources have read all their input: their logs are ahead of the correlator."""
+    words = ask(site.state, "board", "look")["words"]
+    return all(words[f"{source}.ended"] for source in SOURCES)
+
+
 def stop_in_the_middle(site: Site, failpoints: str = HANG, *, snapshot: bool) -> None:
     """Run until the correlator hangs in its second commit, then SIGKILL to the whole tree."""
     process = site.start("--end-of-input", failpoints=failpoints)
     try:
-        wait_until(lambda: stands_still(site, "correlator"), site.story)
+        wait_until(lambda: stands_still(site, "correlator") and all_logged(site), site.story)
         if snapshot:
             wait_until(lambda: told(site, "replicator", "snapshot"), site.story)
     finally:

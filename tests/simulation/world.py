@@ -99,6 +99,7 @@ class World:
         self.damaged = self.rewinds = self.decisions = 0
         self.excused: set[str] = set()  # operators whose store was taken away
         self.said: Counter[str] = Counter()  # log events by name
+        self.recovered: Counter[str] = Counter()  # the correlator's store, by rung of the ladder
         self.running: SimWorker | None = None
         self._next: What | None = None  # what befalls the tree when the running operator pauses
         self._flip = False
@@ -122,7 +123,7 @@ class World:
     def run(self) -> list[str]:
         """Run to the end; what is wrong with the outcome."""
         try:
-            self._run()
+            self.live()
             if not self.faults:
                 self.faults += outcome.final_faults(self)
         finally:
@@ -130,7 +131,8 @@ class World:
             self.disk.forget()
         return self.faults
 
-    def _run(self) -> None:
+    def live(self) -> None:
+        """Until everything is delivered and everybody has stopped, or something is wrong."""
         while not self.supervisor.stopped and not self.faults:
             if self.decisions == DECISIONS_MAX:
                 self.faults.append("it never finished")
@@ -277,8 +279,8 @@ class World:
 
     def told(self, operator: str, event: str, fields: dict[str, Any]) -> None:
         self.said[event] += 1
-        if event == "recovered" and "path" in fields:
-            self.said[f"recovered {fields['path']}"] += 1
+        if operator == "correlator" and event == "recovered":
+            self.recovered[str(fields["path"])] += 1
         if event == "epoch_raised" and not self.excused:
             self.faults.append(f"a new epoch was begun though no store was lost: {fields['why']}")
         if self.trace is not None:

@@ -20,7 +20,7 @@ KINDS = {
     "replicator": "replicator",
 }  # fmt: skip
 GLOBAL = "outbox_end sink_pos sub_pos dirty hold epoch snapshot_seq snapshot_at"
-PER_SOURCE = "applied log_end lag dlq_done log_id watermark ended"
+PER_SOURCE = "applied log_end lag dlq_done dlq_log log_id watermark ended"
 PER_OPERATOR = (
     "heartbeat step step_since in_flight_source in_flight_position in_flight_row events ready"
 )

@@ -1,4 +1,6 @@
-"""The replicator beside a store it cannot read: it ends and is started again; it refuses nothing."""
+"""The replicator beside a store it cannot read: it ends and is started again; it refuses
+nothing.
+"""
 
 from __future__ import annotations
 

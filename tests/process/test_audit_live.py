@@ -1,0 +1,107 @@
+"""``audit`` beside a pipeline that runs: exact while traffic flows and operators die, and no word of
+the board may lie.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sda_pipeline.clock import ManualClock
+from sda_pipeline.errors import SdaError
+from sda_pipeline.runtime.audit import audit
+from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.topology import from_resolved_json
+from supervisor.control import ask
+from supervisor.quiescence import delivered
+from tests.process.flow import Run
+from tests.process.site import Site, kill_tree
+from tests.process.waiting import wait_until
+
+pytestmark = pytest.mark.process
+
+SOURCES = ("radar", "optical", "isl")
+KILLED = {0.2: "correlator", 0.4: "alert-sink", 0.5: "dlq-sink", 0.6: "radar", 0.75: "subscriber"}
+AUDITS = 30  # over the whole recording
+EXACT = (
+    "outbox_end", "sink_pos", "sub_pos", "epoch",
+    *(f"{s}.{w}" for s in SOURCES for w in ("applied", "dlq_done", "log_end", "log_id", "watermark")),
+)  # fmt: skip
+AT_MOST = (
+    "snapshot_seq",
+    *(f"{s}.{w}" for s in SOURCES for w in ("ended", "reported", "snapshot", "quarantined")),
+)
+
+
+def words(state: Path) -> dict[str, int] | None:
+    try:
+        return dict(ask(state, "board", "look")["words"])
+    except SdaError:
+        return None
+
+
+def audited(site: Site) -> AuditReport:
+    topology = from_resolved_json((site.state / "topology.json").read_bytes())
+    return audit(topology, lambda: words(site.state))
+
+
+class Frozen:
+    """The board as it was, with operators that go on beating, and some words falsified."""
+
+    def __init__(self, real: dict[str, int], **false: int) -> None:
+        self.words = real | false
+
+    def __call__(self) -> dict[str, int]:
+        for word in self.words:
+            self.words[word] += word.endswith(".heartbeat")
+        return dict(self.words)
+
+
+def test_it_is_exact_at_any_moment_and_no_word_of_the_board_may_lie(recorded: Site) -> None:
+    run = Run(recorded)
+    try:
+        run.play()
+        check_while_traffic_flows(run)
+        wait_until(lambda: is_delivered(run.site), run.story)
+        check_words(run.site)
+    finally:
+        kill_tree(run.pipeline)
+        run.traffic.kill()
+        run.traffic.wait()
+
+
+def check_while_traffic_flows(run: Run) -> None:
+    """Audits spread over the recording, some of them right after a kill."""
+    read: Counter[int] = Counter()
+    deaths = dict(KILLED)
+    for at in range(1, AUDITS):
+        run.wait_for(at / AUDITS)
+        if deaths and next(iter(deaths)) <= at / AUDITS:
+            run.kill(deaths.pop(next(iter(deaths))))
+        report = audited(run.site)
+        assert report.faults == [], run.story()
+        assert [source.residue for source in report.sources] == [0, 0, 0]
+        read[sum(source.read for source in report.sources)] += 1
+    assert not deaths
+    assert len(read) > AUDITS // 3, "they saw different moments"
+
+
+def is_delivered(site: Site) -> bool:
+    found = words(site.state)
+    return found is not None and delivered(found, SOURCES)
+
+
+def check_words(site: Site) -> None:
+    """Every position word, a little too high and a little too low."""
+    topology = from_resolved_json((site.state / "topology.json").read_bytes())
+    real = words(site.state)
+    assert real is not None
+    false = [(word, 1) for word in (*EXACT, *AT_MOST)]
+    false += [(word, -1) for word in EXACT if real[word]]
+    assert audit(topology, Frozen(real), ManualClock()).faults == []
+    for word, by in false:
+        board = Frozen(real, **{word: real[word] + by})
+        faults = audit(topology, board, ManualClock()).faults
+        assert any(fault.startswith(f"board: {word} ") for fault in faults), (word, by, faults)

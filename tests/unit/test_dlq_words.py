@@ -1,0 +1,44 @@
+"""What the dlq-sink's board words tell a source: only ever of the log they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from operators.reject_cursor import dlq_done
+from tests.unit.dlq_rig import LOG, DlqRig, LogRecord, open_dlq_rig, reject
+from tests.unit.sink_rig import Words
+
+OTHER = 0xBB
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[DlqRig]:
+    with open_dlq_rig(tmp_path) as rig:
+        rig.start("radar", [LogRecord(1, [reject(0)]), LogRecord(2, []), LogRecord(3, [reject(1)])])
+        rig.settle()
+        yield rig
+
+
+def test_a_source_continues_behind_what_is_in_the_files(rig: DlqRig) -> None:
+    rig.board = Words()  # the tree was started again
+    rig.life()
+    assert dlq_done(rig.board, "radar", LOG) == 3  # type: ignore[arg-type]
+
+
+def test_what_is_known_of_an_older_log_does_not_speak_of_the_one_that_replaced_it(
+    rig: DlqRig,
+) -> None:
+    """Found by the simulation: the log was made anew, the tree was started again before the sink
+    had taken anything of it; its rejects were taken for delivered, and the run never ended.
+    """
+    rig.board = Words()
+    rig.life()
+    assert dlq_done(rig.board, "radar", OTHER) == 0  # type: ignore[arg-type]
+    rig.start("radar", [LogRecord(1, [reject(0)]), LogRecord(2, [reject(7)])], log_id=OTHER)
+    rig.settle()
+    assert dlq_done(rig.board, "radar", OTHER) == 2  # type: ignore[arg-type]
+    assert dlq_done(rig.board, "radar", LOG) == 0  # type: ignore[arg-type]
+    assert rig.offsets("radar") == [0, 1, 7]
