@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
+SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types contracts tidy tests kills bench lock clean
+.PHONY: help setup run test check lint types contracts tidy tests kills simulate bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -46,6 +47,9 @@ tests: setup
 
 kills: setup ## the slow tests: one kill per run, in every gap of every operator
 	$(BIN)/pytest -q -n $(JOBS) -m slow tests
+
+simulate: setup ## run SEEDS=10000 deterministic schedules of the whole chain under faults
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
 
 bench: setup ## measure throughput, latency, pauses, restarts; writes build/bench.json
 	@$(BIN)/python -m tests.bench

@@ -21,13 +21,7 @@ from sda_pipeline.limits import (
     SECOND_NS,
     TIME_END_NS,
 )
-from sda_pipeline.records.frames import (
-    KIND_END,
-    KIND_IDLE,
-    KIND_ROWS,
-    Counts,
-    Part,
-)
+from sda_pipeline.records.frames import KIND_END, KIND_IDLE, KIND_ROWS, Counts, Part
 from sda_pipeline.records.rejects import Reject, pack_rejects
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.disk import DiskReserve
@@ -157,7 +151,7 @@ class SourceLoop:
         worker.beat(Step.COMMIT)
         self.consumer.commit(self.offsets.next)
         worker.fail("after_broker_commit")
-        self.report_lag()
+        self.mark_idle(self.report_lag())
         return True
 
     def record(
@@ -168,15 +162,9 @@ class SourceLoop:
         ended = self.ended or kind == KIND_END
         watermark = TIME_END_NS if ended else self.clock.source_watermark()
         built = build_frame(
-            self.source,
-            kind,
-            self.log.end + 1,
-            watermark,
-            ingest,
-            self.offsets.parts(self.clock),
-            self.counts,
-            rows,
-        )
+            self.source, kind, self.log.end + 1, watermark, ingest,
+            self.offsets.parts(self.clock), self.counts, rows,
+        )  # fmt: skip
         # 3 append one record to the source log
         worker.beat(Step.COMMIT)
         self.log.append(built.header, built.payload, pack_rejects(rejects) if rejects else b"")
@@ -229,21 +217,45 @@ class SourceLoop:
         return lag
 
     def mark_idle_or_end(self) -> bool:
-        """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is
-        due.
+        """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is due.
+        True when it should look again at once.
         """
-        clock = self.worker.clock
         lag = self.report_lag()
-        if any(lag.values()):
+        behind = any(lag.values())
+        if not behind and self.worker.launch.flags.end_of_input:
+            self.record(KIND_END, self.worker.clock.wall_ns())
             return True
-        if self.worker.launch.flags.end_of_input:
-            self.record(KIND_END, clock.wall_ns())
-            return True
+        self.mark_idle(lag)
+        return behind
+
+    def mark_idle(self, lag: dict[int, int]) -> None:
+        """The broker has just confirmed this lag: append an idle marker when one is due."""
+        clock = self.worker.clock
         marks = self.idle.observe(clock.monotonic_ns(), clock.wall_ns(), lag, self.clock)
-        if marks:
-            self.clock.advance(marks)
-            self.record(KIND_IDLE, clock.wall_ns())
-        return False
+        if not marks:
+            return
+        new = [partition for partition in marks if not self.clock.watermarks.get(partition)]
+        if new:  # nothing but the wall clock is known of these
+            self.worker.event("idle_without_history", partitions=new)
+        self.clock.advance(marks)
+        self.record(KIND_IDLE, clock.wall_ns())
+
+    def turn(self) -> None:
+        """Once around: what is due, then one batch, or a pause."""
+        worker = self.worker
+        self.report_quarantined()
+        if self.ended:
+            self.report_lag()
+            self.send_rejects()
+            worker.wait(IDLE_POLL_S)
+        elif not self.disk.enough(worker.clock.monotonic_ns()):
+            self.idle.busy()
+            worker.wait(BLOCKED_WAIT_S)
+            worker.beat(Step.PAUSED)
+        elif not self.step():
+            self.send_rejects()
+            worker.beat(Step.WAIT)
+        self.upkeep()
 
     def upkeep(self) -> None:
         """Now and then: take up new partitions, delete log segments that nobody needs any more."""
@@ -283,17 +295,6 @@ def run(worker: Worker) -> None:
     worker.ready()
     loop.republish(worker.board.get(f"{worker.name}.applied"))
     while not worker.stopping:
-        loop.report_quarantined()
-        if loop.ended:
-            loop.report_lag()
-            loop.send_rejects()
-            worker.wait(IDLE_POLL_S)
-        elif not loop.disk.enough(worker.clock.monotonic_ns()):
-            loop.idle.busy()
-            worker.wait(BLOCKED_WAIT_S, step=Step.PAUSED)
-        elif not loop.step():
-            loop.send_rejects()
-            worker.beat(Step.WAIT)
-        loop.upkeep()
+        loop.turn()
     opened.log.close()
     opened.consumer.close()

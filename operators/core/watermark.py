@@ -8,6 +8,8 @@ batches, kills and timing do not change it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -73,13 +75,22 @@ class IdleTracker:
 
     def __init__(self, idle_after_ns: int | None) -> None:
         self._after = idle_after_ns
-        self._since: dict[int, tuple[int, int]] = {}  # partition -> (monotonic, W_p) at its start
+        self._since: dict[int, int] = {}  # partition -> since when it is idle, monotonic
+        # Since when all of them are, and the watermarks at that time.
+        self._together: tuple[int, dict[int, int]] | None = None
         self._confirmed = 0
         self._marked = 0
 
     def busy(self) -> None:
         """The source is blocked or the broker did not answer: nothing is idle."""
         self._since.clear()
+        self._together = None
+
+    def consumed(self, partitions: Iterable[int]) -> None:
+        """Messages arrived on these partitions: their idleness is over."""
+        for partition in partitions:
+            if self._since.pop(partition, None) is not None:
+                self._together = None
 
     def observe(
         self, now_ns: int, wall_ns: int, lag: dict[int, int], clock: EventClock
@@ -87,38 +98,43 @@ class IdleTracker:
         """The broker answered ``lag`` by partition at monotonic ``now_ns``: the marks due, often
         none.
 
-        A partition that is not at lag 0, or whose watermark moved, starts over. When all are idle
-        each gets
-        its own mark; one that is idle while others flow gets the minimum of the others.
+        When all partitions are idle each gets its own mark: where it stood when the last of them
+        fell idle, and the time since. One that is idle while others flow gets the minimum of these.
         """
         if self._after is None:
             return {}
         if now_ns - self._confirmed > CONFIRM_WITHIN_NS:
-            self._since.clear()
+            self.busy()
         self._confirmed = now_ns
-        for partition, behind in lag.items():
-            mark = clock.watermarks.get(partition, NONE)
-            began = self._since.get(partition)
-            if behind:
-                self._since.pop(partition, None)
-            elif began is None:
-                self._since[partition] = (now_ns, mark)
-        idle = [p for p, (began, _) in self._since.items() if now_ns - began >= self._after]
-        if not idle or now_ns - self._marked < CONFIRM_WITHIN_NS:
+        self._note(now_ns, lag, clock)
+        if now_ns - self._marked < CONFIRM_WITHIN_NS:
             return {}
-        self._marked = now_ns
-        if len(idle) == len(lag):
-            return {p: self._own_mark(p, now_ns, wall_ns, clock) for p in idle}
+        marks = self._due(now_ns, wall_ns, lag, clock)
+        if marks:
+            self._marked = now_ns
+        return marks
+
+    def _note(self, now_ns: int, lag: dict[int, int], clock: EventClock) -> None:
+        for partition, behind in lag.items():
+            if behind:
+                self.consumed((partition,))
+            elif partition not in self._since:
+                self._since[partition] = now_ns
+                self._together = None
+        if self._together is None and self._since.keys() >= lag.keys():
+            self._together = now_ns, {p: clock.watermarks.get(p, NONE) for p in lag}
+
+    def _due(
+        self, now_ns: int, wall_ns: int, lag: dict[int, int], clock: EventClock
+    ) -> dict[int, int]:
+        assert self._after is not None, "the caller has looked"
+        if self._together is not None and now_ns - self._together[0] >= self._after:
+            began, marks = self._together
+            return {
+                partition: clock.never_seen(wall_ns) if mark == NONE else mark + (now_ns - began)
+                for partition, mark in marks.items()
+            }
+        idle = {p for p, began in self._since.items() if now_ns - began >= self._after}
         others = [clock.watermarks.get(p, NONE) for p in lag if p not in idle]
-        return {p: min(others) for p in idle if min(others) > clock.watermarks.get(p, NONE)}
-
-    def _own_mark(self, partition: int, now_ns: int, wall_ns: int, clock: EventClock) -> int:
-        began, mark = self._since[partition]
-        if mark == NONE:
-            return clock.never_seen(wall_ns)
-        return mark + (now_ns - began)
-
-    def consumed(self, partitions: set[int]) -> None:
-        """Messages arrived on these partitions: their idleness is over."""
-        for partition in partitions:
-            self._since.pop(partition, None)
+        lowest = min(others, default=NONE)
+        return {p: lowest for p in idle if lowest > clock.watermarks.get(p, NONE)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -289,5 +290,6 @@ def _change(record: Logged) -> Change:
     )
 
 
+@lru_cache(maxsize=4096)  # the records of an alert all say the same
 def _closes(text: str) -> int:
     return int(parse_times([text])[0][0])

@@ -13,7 +13,7 @@ import msgspec
 from sda_pipeline.dlq.entry import Entry, dlq_id
 from sda_pipeline.dlq.reading import POS_NAME
 from sda_pipeline.records.alert import Entry as OutboxEntry
-from sda_pipeline.records.frames import Counts
+from sda_pipeline.records.frames import KIND_IDLE, Counts
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.state.store import Contents, CorrelatorStore
 from tests.process.forgery import Files, Logged
@@ -39,6 +39,24 @@ def in_log(at: int, change: Callable[[Logged], Logged]) -> Callable[[Files], Non
 
 def without_row(record: Logged) -> Logged:
     return record.with_rows(record.frame.rows[1:])
+
+
+def late_instead(record: Logged, changed: Logged) -> Logged:
+    """A row of the changed record counts as late, there and ever after."""
+    less = without_row(record) if record is changed else record
+    return less.with_counts(rows=-1, late=1)
+
+
+def after(log: list[Logged], record: Logged) -> Logged:
+    """A record once more, after the last one."""
+    return record.with_header(position=log[-1].header.position + 1 - record.header.position)
+
+
+def idle(log: list[Logged]) -> Logged:
+    """A marker after the last record that moves the partition, and says otherwise in its header."""
+    marker = after(log, log[-1].with_rows(log[-1].frame.rows[:0])._replace(rejects=[]))
+    kind = KIND_IDLE - marker.header.kind
+    return marker.with_header(kind=kind).with_part(watermark=5 * S)
 
 
 def other_row(record: Logged) -> Logged:
@@ -89,8 +107,8 @@ LOG_LIES: dict[str, Lie] = {
         in_log(1, lambda r, n=name: r.with_header(**{n: 1})), f"{LOG} 2: ")
         for name in ("kind", "watermark", "max_time", "ingest", "logged", "payload_crc")},
     "a row less": (in_log(0, without_row), f"{LOG} 1: it counts"),
-    "a row less, counted": (
-        in_log(1, lambda r: without_row(r).with_counts(rows=-1, late=1)), POSITIONS),
+    "a row less, counted": (lambda f: f.relog("radar", lambda log: [
+        log[0], *(late_instead(record, log[1]) for record in log[1:])]), POSITIONS),
     "another row": (in_log(1, other_row), ROWS),
     "a late row": (in_log(0, late_row), f"{LOG} 1: it holds a row of partition 0 that is late"),
     "a row of an offset not read": (in_log(1, of_offset(10**6)), f"{LOG} 2: it holds offsets"),
@@ -107,18 +125,10 @@ LOG_LIES: dict[str, Lie] = {
         "partition 0 offset"),
     "the last record gone": (lambda f: f.relog("radar", lambda log: log[:-1]), POSITIONS),
     "a record of rows more": (
-        lambda f: f.relog("radar", lambda log: [*log, log[-1].with_header(position=1)]),
-        f"{LOG} 3: it counts"),
+        lambda f: f.relog("radar", lambda log: [*log, after(log, log[1])]), "it counts 0 rows"),
     "an idle marker": (
-        lambda f: f.relog("radar", lambda log: [*log, _idle(log[-1])]),
-        f"{LOG} 3: its watermark"),
+        lambda f: f.relog("radar", lambda log: [*log, idle(log)]), "its partitions make it"),
 }  # fmt: skip
-
-
-def _idle(record: Logged) -> Logged:
-    """A marker that moves the partition, and says otherwise in its header."""
-    empty = record.with_rows(record.frame.rows[:0])._replace(rejects=[])
-    return empty.with_header(position=1, kind=1).with_part(watermark=5 * S)
 
 
 def raised(field: str, by: int) -> Callable[[Files], None]:
@@ -189,6 +199,9 @@ STORE_LIES: dict[str, Lie] = {
     "positions: applied for unpaired": (
         lambda f: f.position("radar", lambda e: e.update(
             applied=0, unpaired=e["unpaired"] + e["applied"])), POSITIONS),
+    "positions: quarantined for unpaired": (
+        lambda f: f.position("radar", lambda e: e.update(
+            quarantined=1, unpaired=e["unpaired"] - 1)), "radar: 1 rows were skipped"),
     "positions: ended": (lambda f: f.position("radar", lambda e: e.update(ended=True)), POSITIONS),
     "positions: back at the start": (
         lambda f: f.position("radar", lambda e: [e.pop(k) for k in [*e]]), ROWS),
@@ -237,7 +250,7 @@ DLQ_LIES: dict[str, Lie] = {
     "an entry of nobody": (
         lambda f: f.relist(lambda e: [*e, renamed(e[0], operator="nobody")]), "no such source"),
     **{f"an entry's {name}": (
-        lambda f, n=name, v=value: f.relist(lambda e: _with_first(e, **{n: v})), place)
+        lambda f, n=name, v=value: f.relist(lambda e: with_first(e, **{n: v})), place)
        for name, value, place in (
            ("error_message", "other", f"{LOG} 1: reject 0"), ("original_payload", b"x", LOG),
            ("error_kind", "SchemaMismatch", DLQ), ("offset", 10**6, DLQ), ("generation", 9, DLQ),
@@ -262,7 +275,7 @@ def _first(entries: list[Entry]) -> Entry:
     return next(entry for entry in entries if entry.operator == "radar")
 
 
-def _with_first(entries: list[Entry], **changes: object) -> list[Entry]:
+def with_first(entries: list[Entry], **changes: object) -> list[Entry]:
     first = _first(entries)
     return [renamed(entry, **changes) if entry is first else entry for entry in entries]
 

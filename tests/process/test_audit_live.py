@@ -1,5 +1,5 @@
-"""``audit`` beside a pipeline that runs: exact while traffic flows and operators die, and no word of
-the board may lie.
+"""``audit`` beside a pipeline that runs: exact while traffic flows and operators die, and no word
+of the board may lie. What a stopped one leaves is audited in test_audit.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ KILLED = {0.2: "correlator", 0.4: "alert-sink", 0.5: "dlq-sink", 0.6: "radar", 0
 AUDITS = 30  # over the whole recording
 EXACT = (
     "outbox_end", "sink_pos", "sub_pos", "epoch",
-    *(f"{s}.{w}" for s in SOURCES for w in ("applied", "dlq_done", "log_end", "log_id", "watermark")),
+    *(f"{source}.{word}" for source in SOURCES
+      for word in ("applied", "dlq_done", "log_end", "log_id", "watermark")),
 )  # fmt: skip
 AT_MOST = (
     "snapshot_seq",
@@ -64,6 +65,7 @@ def test_it_is_exact_at_any_moment_and_no_word_of_the_board_may_lie(recorded: Si
     try:
         run.play()
         check_while_traffic_flows(run)
+        assert run.traffic.wait(60) == 0
         wait_until(lambda: is_delivered(run.site), run.story)
         check_words(run.site)
     finally:

@@ -1,1 +1,1 @@
-"""A deterministic simulation of the whole chain: real operators, simulated processes, disk and time."""
+"""A deterministic simulation of the chain: real operators; simulated processes, disk and time."""

@@ -1,4 +1,4 @@
-"""Each rule of DESIGN 5 and 6 broken on purpose, one at a time: the simulation must notice. No test."""
+"""Each rule of DESIGN 5 and 6 broken on purpose: the simulation must notice. Not a test itself."""
 
 from __future__ import annotations
 

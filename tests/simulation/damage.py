@@ -1,4 +1,4 @@
-"""Flipped bits in ring memory that no consumer has read yet. Not torn writes: those are kills."""
+"""Flipped bits in ring memory: cursors, and slots nobody has read yet. Not torn writes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from tests.simulation.sim_memory import Memory
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+CURSORS = 0.25  # of the flips; the others hit slots
 
-def flip_unread(world: World) -> bool:
-    """Flip one bit of what some consumer has still to read; False when there is nothing to read."""
+
+def flip(world: World) -> bool:
+    """Flip one bit of a ring; False when there is nothing to flip yet."""
+    return _flip_cursor(world) if world.dice.chance(CURSORS) else _flip_unread(world)
+
+
+def _flip_cursor(world: World) -> bool:
+    """One of the low bits of a ring's head or released word."""
+    edge = world.dice.pick(world.topology.edges)
+    region = Memory.regions[world.supervisor.wiring._rings[edge.name].memory]
+    words = memoryview(region).cast("Q")
+    word = world.dice.pick((layout.WORD_HEAD, layout.WORD_RELEASED))
+    words[word] ^= 1 << world.dice.below(16)
+    world.damaged.add(edge.name)
+    world.note(f"a cursor of {edge.name} is flipped")
+    return True
+
+
+def _flip_unread(world: World) -> bool:
+    """One bit of what some consumer has still to read."""
     unread = []
     for edge in world.topology.edges:
         fds = world.supervisor.wiring._rings[edge.name]
@@ -32,6 +51,6 @@ def flip_unread(world: World) -> bool:
     bit = world.dice.below(8)
     region_at = layout.CONTROL_BYTES + position % capacity
     bytearray.__setitem__(region, region_at, region[region_at] ^ (1 << bit))
-    world.damaged += 1
+    world.damaged.add(name)
     world.note(f"bit {bit} of byte {position} in {name} is flipped")
     return True

@@ -1,4 +1,4 @@
-"""What each operator's store holds durably, to compare with what it has said and sent. Not the verdict."""
+"""What each operator's store holds durably, and what it has said and sent. Not the verdict."""
 
 from __future__ import annotations
 

@@ -36,6 +36,11 @@ WEIGHTS |= {What.DAMAGE: 3, What.LOSS: 3}
 REWINDING = frozenset({What.DAMAGE, What.LOSS})
 _BAG = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 COUNTS = (0, 1, 2, 3, 3, 4, 5)  # of faults in one schedule
+# Points that only a lost store leads to, so that recovery itself is struck as well.
+RECOVERY = [
+    ("correlator", point)
+    for point in ("recovery_copied", "recovery_moved_aside", "recovery_installed", "recovery_epoch")
+]
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class FaultPlan:
 
 
 def draw_plan(dice: Dice, passes: dict[Point, int]) -> FaultPlan:
-    """Faults of any class at any point. ``passes`` is how often an undisturbed schedule passes each.
+    """Faults of any class at any point; ``passes``: how often an undisturbed schedule passes each.
 
     Every point is as likely as any other, however often it is passed.
     """
@@ -79,4 +84,7 @@ def draw_plan(dice: Dice, passes: dict[Point, int]) -> FaultPlan:
             continue  # a fourth rewind within a minute is the end of the tree, and rightly so
         point = dice.pick(points)
         faults.append(Fault(what, point, dice.between(1, passes[point])))
+        if what is What.LOSS and dice.chance(0.5):
+            again = dice.pick((What.KILL, What.KILL, What.PAIR, What.TREE, What.POWER))
+            faults.append(Fault(again, dice.pick(RECOVERY), dice.between(1, 2)))
     return FaultPlan(faults)

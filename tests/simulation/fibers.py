@@ -1,13 +1,14 @@
-"""Coroutines for code that blocks inside nested calls: one thread each, one of them running at a time.
+"""Coroutines for code that blocks inside nested calls: a thread each, one of them runs at a time.
 
-An operator's loop runs here unchanged; where it would block or might be interrupted it pauses, and the
-scheduler resumes whom it likes. The baton makes the order a function of the scheduler alone.
+An operator's loop runs here unchanged; where it would block or might be interrupted it pauses, and
+the scheduler resumes whom it likes. The baton makes the order a function of the scheduler alone.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import ClassVar
 
 
 class Killed(BaseException):
@@ -15,9 +16,9 @@ class Killed(BaseException):
 
 
 class _Carrier(threading.Thread):
-    """A thread that carries one fiber after the other: making one costs more than a schedule step."""
+    """A thread that carries one fiber after the other: making one costs more than a switch."""
 
-    idle: list[_Carrier] = []
+    idle: ClassVar[list[_Carrier]] = []
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="fiber")

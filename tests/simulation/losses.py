@@ -65,4 +65,5 @@ def _lose_correlator(world: World, state: Path) -> None:
         data = bytearray(path.read_bytes())
         data[world.dice.below(len(data))] ^= 1 << world.dice.below(8)
         path.write_bytes(data)
+        world.spoiled.add(path.name)
         world.note(f"{path.name} is damaged")

@@ -1,4 +1,4 @@
-"""Where the simulation enters: names of the pipeline's modules bound to doubles while schedules run.
+"""Where the simulation enters: names of the pipeline's modules, bound to doubles while it runs.
 
 The pipeline knows nothing of it. Everything not named here is the real thing.
 """
@@ -31,9 +31,9 @@ from tests.simulation.story import TableReducer
 
 SEAMS: list[tuple[Any, str, Any]] = [
     # shared memory
-    *((memory, name, getattr(sim_memory, name))
-      for name in ("Mapping", "create_memory", "create_ring", "close_ring", "kick", "drain", "name_of")),
-    *((wiring, name, getattr(sim_memory, name)) for name in ("Mapping", "create_ring", "close_ring")),
+    *((memory, name, getattr(sim_memory, name)) for name in sim_memory.DOUBLED),
+    *((wiring, name, getattr(sim_memory, name))
+      for name in ("Mapping", "create_ring", "close_ring")),
     # stores
     (store, "open_environment", sim_databases.open_environment),
     (recovery, "damage_of", sim_databases.damage_of),

@@ -1,6 +1,6 @@
-"""Pure functions of the correlator's core, computed once per input: a schedule asks the same each time.
+"""Pure functions of the correlator's core, computed once per input: all schedules ask the same.
 
-Nothing is left out: the first call with an input is the real one, and its key is all it depends on.
+Nothing is left out: the first call with an input is the real one; its key is all it depends on.
 """
 
 from __future__ import annotations

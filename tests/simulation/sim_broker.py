@@ -1,4 +1,4 @@
-"""The broker of a schedule: filled beforehand, offsets durable when committed. Not the embedded broker."""
+"""The broker of a schedule: filled beforehand, offsets durable when committed. No server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Broker:
 
 
 class SimConsumer:
-    """As the broker port says; how many messages come at once, and of which partition, is chance."""
+    """As the broker port says; how many messages come at once, and whence, is chance."""
 
     def __init__(self, broker: Broker, topic: str) -> None:
         self._broker, self._topic = broker, topic
@@ -75,7 +75,7 @@ class SimConsumer:
         )
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Durable at once; the promise P1 is checked here: what is committed is in the log, synced."""
+        """Durable at once. Promise P1 is checked here: what is committed is in the log, synced."""
         logged = Disk.now.logged.get(self._topic)
         parts = parse_payload(*logged).parts if logged else ()
         synced = {part.partition: part.next_offset for part in parts}

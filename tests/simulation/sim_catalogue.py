@@ -1,4 +1,4 @@
-"""The simulation's sky: a handful of objects with engineered encounters within a minute. No messages."""
+"""The simulation's sky: a few objects with engineered encounters within a minute. No messages."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _background(rng: np.random.Generator, satno: int) -> Elements:
 def _partner(
     satno: int, other: Elements, after_s: float, angle_deg: float, miss_m: float
 ) -> Elements:
-    """An orbit that passes above the other at T0 + after_s, its velocity turned about the vertical."""
+    """An orbit that passes above the other at T0 + after_s, turned about the vertical."""
     t = on_grid(T0_NS + round(after_s * SECOND_NS))
     r, v = state(make_satrec(other), t)
     up, angle = r / np.linalg.norm(r), np.radians(angle_deg)

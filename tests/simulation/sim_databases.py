@@ -141,7 +141,7 @@ class SimCursor:
 
 
 class SimEnvironment:
-    """As an lmdb.Environment. Its file names the tables by a token, or holds them when it is a copy."""
+    """As an lmdb.Environment. Its file names the tables by a token, or is a copy and holds them."""
 
     def __init__(self, file: Path, *, readonly: bool = False) -> None:
         self._file = file

@@ -1,8 +1,8 @@
-"""What survives: files on a tmpfs and databases in memory, with what is not synced yet known of each.
+"""What survives: files on a tmpfs and databases in memory; of each it is known what is not synced.
 
-A kill loses nothing that was written (the page cache outlives the process) but may tear the write it
-interrupts. A power loss takes from every store any part of what was not synced. SQLite and LMDB stand
-here as images; logs, DLQ and snapshots are real files of the real classes.
+A kill loses nothing that was written (the page cache outlives the process) but may tear the write
+it interrupts. A power loss takes from every store any part of what was not synced. SQLite and LMDB
+are images here; logs, DLQ and snapshots are real files of the real classes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Disk:
             tables.durable = tables.now
 
     def tear(self, path: Path, before: int) -> None:
-        """Die inside the write that made ``path`` longer than ``before``: any part of it is there."""
+        """Die inside the write that made ``path`` longer than ``before``: any part of it stays."""
         os.truncate(path, self.dice.between(before, path.stat().st_size))
         raise Killed
 

@@ -1,4 +1,4 @@
-"""Shared memory and eventfds of simulated processes: bytes in this process, descriptors that are numbers.
+"""Shared memory and eventfds of simulated processes: bytes here, descriptors that are numbers.
 
 Takes the place of ring/memory.py below the real ring endpoints and the real board.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 from sda_pipeline.ring import layout
 from sda_pipeline.ring.memory import RingFds
 
+# What of ring/memory.py is doubled.
+DOUBLED = ("Mapping", "create_memory", "create_ring", "close_ring", "kick", "drain", "name_of")
+
 
 class Bytes(bytearray):
-    """A region. ``Memory.on_write`` is told of each copy into it, and may cut it short by a kill."""
+    """A region. ``Memory.on_write`` is told of each copy into it and may cut it short by a kill."""
 
     def __setitem__(self, at: slice, data: bytes) -> None:  # type: ignore[override]
         if Memory.on_write is not None:
@@ -42,9 +45,9 @@ class ZeroingWords:
 class Memory:
     """Every region and every signalled eventfd of the schedule that runs."""
 
-    regions: dict[int, Bytes] = {}
-    names: dict[int, str] = {}
-    signalled: set[int] = set()
+    regions: ClassVar[dict[int, Bytes]] = {}
+    names: ClassVar[dict[int, str]] = {}
+    signalled: ClassVar[set[int]] = set()
     words: Callable[[memoryview], Any] = staticmethod(lambda words: words)
     on_write: Callable[[Bytes, slice, bytes], None] | None = None
     _numbers = count(1)

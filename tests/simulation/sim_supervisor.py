@@ -1,6 +1,6 @@
-"""The supervisor of a schedule: the real core (tree.py, plan.py) and wiring over simulated processes.
+"""The supervisor of a schedule: the real core (tree.py, plan.py) over simulated processes.
 
-What runner.py does with pidfds and signals is done here with fibers; no rule of recovery is restated.
+What runner.py does with pidfds and signals is done here with fibers; no rule is restated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an operator's loop sees of a simulated process: real rings, board and clock; pauses, deaths, words.
+"""What an operator's loop sees of a simulated process: rings, board, clock; it pauses and dies.
 
 Everything the real worker does that is not a system call is inherited from it.
 """
@@ -37,7 +37,7 @@ class Host(Protocol):
 
 
 class SimWorker(Worker):
-    """One incarnation, carried by ``fiber``. ``due`` is when it goes on if nothing happens before."""
+    """One incarnation, carried by ``fiber``. ``due``: when it goes on if nothing happens before."""
 
     def __init__(self, host: Host, launch: Launch, topology: Topology, board: Board) -> None:
         self.host, self.launch, self.topology, self.board = host, launch, topology, board

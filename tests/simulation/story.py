@@ -1,4 +1,4 @@
-"""The simulation's input: a catalogue, some dozens of messages, and what each reduces to. Not a schedule.
+"""The simulation's input: some dozens of messages, and what each reduces to. Not a schedule.
 
 The reduction of measurements is tested elsewhere and too slow to repeat in every schedule, so each
 message is a name and its row is made here. Levels rise and fall with the rows of each encounter.

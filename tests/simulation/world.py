@@ -1,12 +1,13 @@
 """One schedule: processes, disk, broker and time under a scheduler that one seed decides.
 
-Chance picks who runs, for how long, where it is interrupted, how batches are cut, and what the fault
-plan strikes. Not the checks of its outcome.
+Chance picks who runs, for how long, where it is interrupted, how batches are cut, and what the
+fault plan strikes. Not the checks of its outcome.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sda_pipeline.settings import EventTime
 from sda_pipeline.topology import SUPERVISOR, EdgeSpec, OperatorSpec, Topology
 from tests.simulation import damage, losses, outcome
 from tests.simulation.dice import Dice
-from tests.simulation.fault_plan import Fault, FaultPlan, Point, What
+from tests.simulation.fault_plan import Fault, FaultPlan, Loss, Point, What
 from tests.simulation.fibers import Killed
 from tests.simulation.seams import BOUNDS
 from tests.simulation.sim_broker import Broker
@@ -37,10 +38,11 @@ WALL_NS = T0_NS + 100 * SECOND_NS
 _CHAIN = ("normalize", "prioritize", "correlator", "alert-sink", "subscriber")
 _EDGES = [
     *((source, "normalize") for source in SOURCES),
-    *zip(_CHAIN, _CHAIN[1:], strict=False),
+    *pairwise(_CHAIN),
     *((source, "dlq-sink") for source in SOURCES),
 ]
 NEVER_S = 1e9
+LADDER = {Loss.CORRELATOR, Loss.SINK}  # losses that lead to rewinds and to a new epoch
 
 
 def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
@@ -59,7 +61,7 @@ def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
         subscriber=root / "subscriber",
         physics=PHYSICS,
         event_time=EventTime(idle_after_s=None),
-        snapshot_every_s=dice.pick((NEVER_S, 0.05, 0.3)),
+        snapshot_every_s=dice.pick((NEVER_S, 0.05, 0.1)),
         disk_reserve_bytes=0,
         log_retention_s=0.0,
         operators=tuple(
@@ -96,8 +98,10 @@ class World:
         self.faults: list[str] = []
         self.passes: Counter[Point] = Counter()
         self.struck: list[Fault] = []
-        self.damaged = self.rewinds = self.decisions = 0
+        self.rewinds = self.decisions = 0
+        self.damaged: set[str] = set()  # edges in whose ring a bit was flipped
         self.excused: set[str] = set()  # operators whose store was taken away
+        self.spoiled: set[str] = set()  # names of snapshots damaged on purpose
         self.said: Counter[str] = Counter()  # log events by name
         self.recovered: Counter[str] = Counter()  # the correlator's store, by rung of the ladder
         self.running: SimWorker | None = None
@@ -140,7 +144,7 @@ class World:
             if self._next is not None:
                 self._befall(self._next)
             if self._flip:
-                self._flip = not damage.flip_unread(self)
+                self._flip = not damage.flip(self)
         self.faults += self.broker.faults
 
     def _decide(self) -> None:
@@ -176,7 +180,7 @@ class World:
     # --- faults ---------------------------------------------------------------------------------
 
     def pass_point(self, worker: SimWorker, point: str) -> None:
-        """The running operator stands between two of its steps: here it may die or be interrupted."""
+        """The running operator stands between two of its steps: it may die or be interrupted."""
         if self.dies_at(point):
             raise Killed
         if self._interrupts and self.dice.chance(self._interrupts):
@@ -274,14 +278,14 @@ class World:
 
     def rewound(self, operator: str) -> None:
         self.rewinds += 1
-        if not self.damaged and not self.excused:
+        if not self.damaged and not self.excused & LADDER:
             self.faults.append(f"{operator} asked for a rewind, though nothing was damaged")
 
     def told(self, operator: str, event: str, fields: dict[str, Any]) -> None:
         self.said[event] += 1
         if operator == "correlator" and event == "recovered":
             self.recovered[str(fields["path"])] += 1
-        if event == "epoch_raised" and not self.excused:
+        if event == "epoch_raised" and not self.excused & LADDER:
             self.faults.append(f"a new epoch was begun though no store was lost: {fields['why']}")
         if self.trace is not None:
             self.note(f"{operator:10} says {event} {fields}")
