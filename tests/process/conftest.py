@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ def undisturbed(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.fixture
-def recorded(prepared: Site, tmp_path: Path) -> Site:
+def recorded(prepared: Site, tmp_path: Path) -> Iterator[Site]:
     """The same input, recorded but not yet in a broker."""
-    return prepared.copy_to(tmp_path / "site", without="broker")
+    site = prepared.copy_to(tmp_path / "site", without="broker")
+    yield site
+    site.clear()
 
 
 @pytest.fixture
@@ -42,9 +45,11 @@ def run(recorded: Site) -> Run:
 
 
 @pytest.fixture
-def site(prepared: Site, tmp_path: Path) -> Site:
+def site(prepared: Site, tmp_path: Path) -> Iterator[Site]:
     """A fresh copy of the prepared input."""
-    return prepared.copy_to(tmp_path / "site")
+    site = prepared.copy_to(tmp_path / "site")
+    yield site
+    site.clear()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Not the checks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -147,6 +148,20 @@ class Site:
             if str(self.state) in line and process.pid != os.getpid():
                 found.append(process)
         return found
+
+    def clear(self) -> None:
+        """End what a failed test left running here, supervisors first: their children follow."""
+        for process in psutil.process_iter(["cwd", "cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if process.info["cwd"] == str(self.root) and "sda-" in line:
+                _end(process)
+        for process in self.survivors():
+            _end(process)
+
+
+def _end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -23,7 +23,7 @@ from operators.core.positions import Fate, Reached
 from sda_pipeline.dlq.marks import take
 from sda_pipeline.ring import endpoints, layout
 from sda_pipeline.state import subscriber_store
-from tests.simulation.sim_disk import Disk
+from tests.simulation.sim_disk import Disk, SimSourceLog
 from tests.simulation.sim_memory import Memory, ZeroingWords
 
 Break = Callable[[ExitStack], None]
@@ -181,6 +181,32 @@ def _(stack: ExitStack) -> None:
 
     _wrap(stack, correlator._Loop, "__init__", remember)
     _wrap(stack, checkpoint.Checkpoints, "commit", make)
+
+
+@rule("frame published before the log's sync")
+def _(stack: ExitStack) -> None:
+    def make(append: Any) -> Any:
+        def broken_append(self: Any, header: Any, payload: bytes, rejects: bytes) -> None:
+            append(self, header, payload, rejects)
+            ring = Disk.now.host.running.output_to("normalize")
+            ring.try_publish(header.pack(), (payload,), header.payload_crc)
+
+        return broken_append
+
+    _wrap(stack, SimSourceLog, "append", make)
+
+
+@rule("entries delivered before the sink's commit")
+def _(stack: ExitStack) -> None:
+    def make(store: Any) -> Any:
+        def broken_store(self: Any, batch: Any, repeated: Any) -> None:
+            store(self, batch, repeated)
+            for item in batch.items:
+                self.put(item.entry)
+
+        return broken_store
+
+    _wrap(stack, alert_sink._Loop, "store", make)
 
 
 @rule("outbox entries deleted before the sink has them")
