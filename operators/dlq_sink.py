@@ -38,7 +38,7 @@ class _Loop:
         self.sources = worker.topology.sources
         topics = {spec.name: spec.topic or "" for spec in worker.topology.operators}
         self.topics = [topics[source] for source in self.sources]
-        self.ids: dict[str, frozenset[str]] = {}  # of sources whose log was replaced
+        self.ids: dict[str, tuple[int, frozenset[str]]] = {}  # of sources whose log was replaced
 
     def step(self) -> bool:
         """One batch, the three numbered steps of DESIGN 5. True when there was anything to do."""
@@ -99,17 +99,24 @@ class _Loop:
                 for index, reject in enumerate(rejects[skip:], head.first + skip)
             ]
             if new and mark.replaced:
-                known = self.known_ids(source)
+                known = self.known_ids(source, mark.log_id, entries)
                 new = [entry for entry in new if entry.dlq_id not in known]
             entries += new
             marks[source] = msgspec.structs.replace(mark, entries=mark.entries + len(new))
         return entries, marks
 
-    def known_ids(self, source: str) -> frozenset[str]:
-        """What the files held of a source when its replaced log began to send."""
-        if source not in self.ids:
-            self.ids[source] = self.files.known_ids(source)
-        return self.ids[source]
+    def known_ids(self, source: str, log_id: int, pending: list[Entry]) -> frozenset[str]:
+        """What was written of a source before its log ``log_id`` began to send.
+
+        ``pending`` is of this batch and not in the files yet. A log may be replaced again and
+        again.
+        """
+        about, known = self.ids.get(source, (0, frozenset[str]()))
+        if about != log_id:
+            before = (entry.dlq_id for entry in pending if entry.operator == source)
+            known = self.files.known_ids(source).union(before)
+            self.ids[source] = log_id, known
+        return known
 
     def publish_done(self) -> None:
         """``dlq_done`` of every source; 0 for a log that is not the one its mark speaks of.

@@ -1,27 +1,22 @@
 """Real source loops on a clock moved by hand: a scripted broker, real logs and rings. No tests.
 
 Every duration costs nothing: waiting moves the clock. The correlator's core reads the rings, so
-that a scenario sees when an alert becomes final. Times are seconds after the TCA of the pair in
-lateness_script.py, whose observations are used; event time and the broker's clock agree.
+that a scenario sees when an alert becomes final.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from operators.core.batch import EMPTY, Built, Source
+from operators.core.batch import Built, Source
 from operators.core.reduction import Reducer
 from operators.source import SourceLoop
 from operators.source_open import Opened
 from sda_pipeline.astro.trajectory import Trajectory
-from sda_pipeline.broker.port import Batch
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import LOG_BYTES_MAX, SECOND_NS
@@ -34,113 +29,25 @@ from sda_pipeline.runtime.audit_log import Rules, Standing, walk
 from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.settings import ISL, EventTime, Physics
 from tests.scenarios.inline_pipeline import CATALOGUE_HASH, InlineCorrelator, World
-from tests.scenarios.lateness_script import encounter, observation, world
+from tests.scenarios.lateness_script import encounter, world
+from tests.scenarios.scripted_broker import BEGIN_S, ScriptedConsumer, Topic, Window, wall
 from tests.unit.sink_rig import Words
 
 MAX_LATENESS_S, ALLOWED_S, IDLE_AFTER_S = 1.0, 5.0, 2.0
-BEGIN_S = -60.0  # when the clock starts
-RING_BYTES = 4096
-
-
-def wall(seconds: float) -> int:
-    """A time of the script as ns since 1970."""
-    return encounter().tca_ns + round(seconds * SECOND_NS)
+RING_BYTES = 1 << 20
 
 
 class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
-class Message(NamedTuple):
-    """``arrives_s``: when the broker has it."""
+class JammableProducer(Producer):
+    """A ring that is full while it is jammed."""
 
-    arrives_s: float
-    value: bytes
-    stamp_ms: int
+    stage: Stage
 
-
-class Window(NamedTuple):
-    """Something that lasts for a while."""
-
-    begin_s: float
-    end_s: float
-
-
-@dataclass
-class Topic:
-    """One topic of the broker: partitions that appear at some time, messages that arrive."""
-
-    partitions: dict[int, list[Message]] = field(default_factory=lambda: {0: []})
-    appears_s: dict[int, float] = field(default_factory=dict)
-
-    def say(
-        self, at_s: float, what: str = "bystander catalogued 30", *, partition: int = 0,
-        arrives_s: float | None = None, name: str = "",
-    ) -> None:  # fmt: skip
-        """An observation of ``at_s``, in the broker at once or later."""
-        queue = self.partitions.setdefault(partition, [])
-        seen = observation(f"{name or f'{partition}-{len(queue)}'} p0 {at_s} {what}")
-        arrives_s = at_s if arrives_s is None else arrives_s
-        queue.append(Message(arrives_s, seen.value, wall(arrives_s) // 1_000_000 + 1))
-
-
-class ScriptedConsumer:
-    """The broker port over a ``Topic``. While it is away, a call hangs; with ``refuses`` it fails."""
-
-    def __init__(self, topic: Topic, stage: Stage) -> None:
-        self.topic, self.stage = topic, stage
-        self.next: dict[int, int] = {}
-
-    def partitions(self) -> tuple[int, ...]:
-        found = [p for p in self.topic.partitions
-                 if self.topic.appears_s.get(p, BEGIN_S) <= self.stage.now_s]  # fmt: skip
-        self.next |= {p: 0 for p in found if p not in self.next}
-        return tuple(found)
-
-    def generation(self, _partition: int) -> int:
-        return 0
-
-    def log_start(self, _partition: int) -> int:
-        return 0
-
-    def seek(self, partition: int, offset: int) -> None:
-        self.next[partition] = offset
-
-    def consume(self, max_messages: int, _max_bytes: int, timeout_s: float) -> Batch:
-        self.stage.reach_broker()
-        if not any(self.lag().values()) and timeout_s:
-            self.stage.pass_time(timeout_s)
-        columns: list[tuple[int, int, Message]] = []
-        for partition, behind in self.lag().items():
-            first = self.next[partition]
-            held = self.topic.partitions[partition][first : first + min(behind, max_messages)]
-            columns += [(partition, first + at, message) for at, message in enumerate(held)]
-            self.next[partition] += len(held)
-        if not columns:
-            return EMPTY
-        return Batch(
-            np.array([partition for partition, _, _ in columns], np.int32),
-            np.array([offset for _, offset, _ in columns], np.int64),
-            np.array([message.stamp_ms for _, _, message in columns], np.int64),
-            [b""] * len(columns), [message.value for _, _, message in columns], [],
-        )  # fmt: skip
-
-    def commit(self, _offsets: Mapping[int, int]) -> None:
-        self.stage.reach_broker()
-
-    def committed(self) -> dict[int, int]:
-        return {}
-
-    def lag(self) -> dict[int, int]:
-        self.stage.reach_broker()
-        now = self.stage.now_s
-        return {
-            p: sum(m.arrives_s <= now for m in self.topic.partitions[p]) - at
-            for p, at in self.next.items()
-        }
-
-    def close(self) -> None:
-        pass
+    def try_publish(self, head: bytes, payload: Any, payload_crc: int) -> bool:
+        return not self.stage.is_jammed and super().try_publish(head, payload, payload_crc)
 
 
 class StageWorker:
@@ -149,7 +56,7 @@ class StageWorker:
     kind = "isl-source"
     stopping = False
 
-    def __init__(self, name: str, stage: Stage, outputs: dict[str, Producer]) -> None:
+    def __init__(self, name: str, stage: Stage, outputs: Mapping[str, Producer]) -> None:
         self.name, self.stage, self.outputs = name, stage, outputs
         self.clock, self.topology, self.board = stage.clock, stage.topology, stage.board
         self.launch = SimpleNamespace(flags=RunFlags(), suspect=False)
@@ -193,7 +100,7 @@ class Stage:
         )  # fmt: skip
         self.away: list[Window] = []  # of the broker: calls hang
         self.refusing: list[Window] = []  # of the broker: calls fail
-        self.jammed: list[Window] = []  # nobody reads the rings
+        self.jammed: list[Window] = []  # the rings are full
         self.stops: list[Window] = []  # SIGSTOP and SIGCONT, of every source
         self.dies: tuple[str, str, int] | None = None  # source, failpoint, at this log end
         self.events: list[tuple[str, str, dict[str, Any]]] = []
@@ -201,12 +108,14 @@ class Stage:
         self.final_at: dict[str, float] = {}  # alert -> when its final was emitted
         self.loops: dict[str, SourceLoop] = {}
         self._rings: dict[str, dict[str, RingFds]] = {}
+        self._readers: dict[str, dict[str, Consumer]] = {}
         self._applied: dict[str, int] = dict.fromkeys(topics, 0)
         for name in topics:
             self._rings[name] = {
                 target: create_ring(f"{name}->{target}", RING_BYTES)
                 for target in ("normalize", "dlq-sink")
             }
+            self._readers[name] = {t: Consumer(fds) for t, fds in self._rings[name].items()}
             self.start(name)
 
     # --- time -----------------------------------------------------------------------------------
@@ -214,6 +123,10 @@ class Stage:
     @property
     def now_s(self) -> float:
         return (self.clock.wall_ns() - encounter().tca_ns) / SECOND_NS
+
+    @property
+    def is_jammed(self) -> bool:
+        return any(window.begin_s <= self.now_s < window.end_s for window in self.jammed)
 
     def pass_time(self, seconds: float) -> None:
         """Wait; whoever reads the rings does so meanwhile."""
@@ -240,7 +153,9 @@ class Stage:
             log, frame.parts if frame else (), frame.counts if frame else Counts(),
             ScriptedConsumer(self.topics[name], self), log.end,
         )  # fmt: skip
-        outputs = {target: Producer(fds) for target, fds in self._rings[name].items()}
+        outputs = {target: JammableProducer(fds) for target, fds in self._rings[name].items()}
+        for producer in outputs.values():
+            producer.stage = self
         worker = StageWorker(name, self, outputs)
         reducer = Reducer(
             ISL, self.world.catalogue, Trajectory(self.world.catalogue), self.world.sensors,
@@ -275,19 +190,17 @@ class Stage:
                 self.pass_time(1.0)
 
     def read_rings(self) -> None:
-        """The correlator applies what is there, unless it is jammed."""
-        if any(window.begin_s <= self.now_s < window.end_s for window in self.jammed):
-            return
-        for name, rings in self._rings.items():
+        """The correlator applies what is there."""
+        for name, readers in self._readers.items():
             frames = []
-            for head, payload in _drained(rings["normalize"]):
+            for head, payload in _drained(readers["normalize"]):
                 header = parse_header(head)
                 if header.position == self._applied[name] + 1:
                     self._applied[name] += 1
                     frames.append((name, Built(header, payload)))
             if frames:
                 self.correlator.step(frames)
-            for _ in _drained(rings["dlq-sink"]):
+            for _ in _drained(readers["dlq-sink"]):
                 pass
         for alert_id in self.correlator.finals:
             self.final_at.setdefault(alert_id, self.now_s)
@@ -311,7 +224,7 @@ class Stage:
         faults: list[str] = []
         everything = {*range(1, log.end + 1)}
         walked = walk(log, rules, everything, lambda _header, _rejects: None, faults.append)
-        assert faults == []
+        assert not faults, faults
         return [*walked.at.values()]
 
     def rejects(self, name: str = "east") -> list[Reject]:
@@ -319,19 +232,18 @@ class Stage:
         return [r for record in log.records(1) for r in unpack_rejects(record.rejects)]
 
     def close(self) -> None:
-        for rings in self._rings.values():
-            for fds in rings.values():
+        for name, rings in self._rings.items():
+            for target, fds in rings.items():
+                self._readers[name][target].close()
                 close_ring(fds)
         for loop in self.loops.values():
             loop.log.close()
 
 
-def _drained(fds: RingFds) -> Iterator[tuple[bytes, bytes]]:
-    consumer = Consumer(fds)
+def _drained(consumer: Consumer) -> Iterator[tuple[bytes, bytes]]:
     while (slot := consumer.read()) is not None:
         yield bytes(slot.head), bytes(slot.payload)
         consumer.release(slot.end)
-    consumer.close()
 
 
 @contextmanager

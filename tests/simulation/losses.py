@@ -27,9 +27,9 @@ def lose_store(world: World) -> None:
     """Kill an owner, or the tree, and take its store away."""
     loss = world.dice.pick(_BAG)
     owner = world.dice.pick(world.topology.sources) if loss is Loss.LOG else str(loss)
-    world.excused.add(owner)
+    world.excused |= {owner, loss}
     world.note(f"the store of {owner} is lost")
-    if loss is Loss.LOG or world.dice.chance(0.5):
+    if world.dice.chance(0.5):
         world.kill_tree()
     elif owner in world.supervisor.workers:
         world.supervisor.kill(owner)
@@ -47,21 +47,22 @@ def lose_store(world: World) -> None:
 
 
 def _lose_correlator(world: World, state: Path) -> None:
-    """The LMDB, sometimes also its newest snapshot; all of them if the logs hold everything."""
+    """The LMDB and perhaps snapshots, but never all that can tell what the logs do not hold."""
+    snapshots = sorted((state / SNAPSHOTS).glob("*.snap"))
+    good = [path for path in snapshots if path.name not in world.spoiled]
+    whole = all(read_log(state / LOGS / source).first == 1 for source in world.topology.sources)
+    if not whole and not good:
+        return
     file = state / CORRELATOR / DATA_FILE
     if file.exists():
         if world.dice.chance(0.5):
             shutil.rmtree(file.parent)
         else:
             file.write_bytes(b"damaged")
-    snapshots = sorted((state / SNAPSHOTS).glob("*.snap"))
-    whole = all(read_log(state / LOGS / source).first == 1 for source in world.topology.sources)
-    lost = snapshots[-1:] if world.dice.chance(0.4) else []
-    if whole and world.dice.chance(0.4):
-        lost = snapshots
-    if lost == snapshots and not whole:
-        lost = []
-    for path in lost:
+    lost = good[-1:] if world.dice.chance(0.4) else []
+    if world.dice.chance(0.4):
+        lost = good
+    for path in lost if whole or len(lost) < len(good) else []:
         data = bytearray(path.read_bytes())
         data[world.dice.below(len(data))] ^= 1 << world.dice.below(8)
         path.write_bytes(data)

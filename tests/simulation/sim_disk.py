@@ -27,7 +27,7 @@ from tests.simulation.fibers import Killed
 
 MAGIC = b"SIMLMDB\n"  # then the token of its tables, or 0, a CRC and the tables themselves
 TMPFS = Path("/dev/shm")
-SEGMENT_BYTES = 24 * 1024  # small, so that logs roll and segments are deleted
+SEGMENT_BYTES = 4 * 1024  # small, so that logs roll and segments are deleted
 
 
 @dataclass

@@ -17,9 +17,10 @@ from sda_pipeline.errors import Rewind, SdaError
 from sda_pipeline.limits import RING_FRAMES_MIN, ROW_BYTES, SECOND_NS
 from sda_pipeline.settings import EventTime
 from sda_pipeline.topology import SUPERVISOR, EdgeSpec, OperatorSpec, Topology
+from supervisor.policy import REWIND_WINDOW_S
 from tests.simulation import damage, losses, outcome
 from tests.simulation.dice import Dice
-from tests.simulation.fault_plan import Fault, FaultPlan, Loss, Point, What
+from tests.simulation.fault_plan import REWINDING, Fault, FaultPlan, Loss, Point, What
 from tests.simulation.fibers import Killed
 from tests.simulation.seams import BOUNDS
 from tests.simulation.sim_broker import Broker
@@ -42,7 +43,8 @@ _EDGES = [
     *((source, "dlq-sink") for source in SOURCES),
 ]
 NEVER_S = 1e9
-LADDER = {Loss.CORRELATOR, Loss.SINK}  # losses that lead to rewinds and to a new epoch
+QUIET_NS = round((REWIND_WINDOW_S + 1.0) * SECOND_NS)
+LADDER = {Loss.CORRELATOR, Loss.SINK}  # losses that lead to a new epoch
 
 
 def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
@@ -197,6 +199,8 @@ class World:
             self.note(f"{name:10} {point}{f'  <-- {fault.what}' if fault else ''}")
         if fault is None:
             return False
+        if fault.what in REWINDING and any(before.what in REWINDING for before in self.struck):
+            self.clock.advance(QUIET_NS)
         self.struck.append(fault)
         if fault.what in (What.OTHER, What.PAIR):
             self._kill_another(name)
@@ -260,7 +264,7 @@ class World:
             worker.fiber.kill()
         self.supervisor.workers.clear()
 
-    # --- what processes tell --------------------------------------------------------------------
+    # --- what processes tell -----------------------------------------------------------------
 
     def _running(self) -> SimWorker:
         assert self.running is not None
@@ -278,7 +282,7 @@ class World:
 
     def rewound(self, operator: str) -> None:
         self.rewinds += 1
-        if not self.damaged and not self.excused & LADDER:
+        if not self.damaged and not self.excused:
             self.faults.append(f"{operator} asked for a rewind, though nothing was damaged")
 
     def told(self, operator: str, event: str, fields: dict[str, Any]) -> None:
@@ -291,7 +295,6 @@ class World:
             self.note(f"{operator:10} says {event} {fields}")
 
     def note(self, line: str) -> None:
-        """One line of the schedule's transcript."""
         if self.trace is not None:
             ms = (self.clock.monotonic_ns() - SECOND_NS) / 1e6
             self.trace.append(f"{ms:10.1f} {line}")

@@ -1,4 +1,4 @@
-"""What the dlq-sink's board words tell a source: only ever of the log they speak of."""
+"""The dlq-sink when logs are replaced: what it tells a source, and that nothing comes twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from operators import dlq_sink
 from operators.reject_cursor import dlq_done
 from tests.unit.dlq_rig import LOG, DlqRig, LogRecord, open_dlq_rig, reject
 from tests.unit.sink_rig import Words
@@ -42,3 +43,19 @@ def test_what_is_known_of_an_older_log_does_not_speak_of_the_one_that_replaced_i
     assert dlq_done(rig.board, "radar", OTHER) == 2  # type: ignore[arg-type]
     assert dlq_done(rig.board, "radar", LOG) == 0  # type: ignore[arg-type]
     assert rig.offsets("radar") == [0, 1, 7]
+
+
+@pytest.mark.parametrize("batch_bytes", [1, dlq_sink.READ_BYTES_MAX])
+def test_a_log_replaced_twice_repeats_nothing(
+    batch_bytes: int, rig: DlqRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulation: both replacements within one life of the sink, which knew only what
+    stood in the files at the first.
+    """
+    monkeypatch.setattr(dlq_sink, "READ_BYTES_MAX", batch_bytes)
+    rig.start("radar", [LogRecord(1, [reject(0), reject(7)])], log_id=OTHER)
+    rig.send()
+    rig.start("radar", [LogRecord(1, [reject(7), reject(8)])], log_id=OTHER + 1)
+    rig.send()
+    assert rig.life()
+    assert rig.offsets("radar") == [0, 1, 7, 8]
