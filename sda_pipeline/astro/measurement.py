@@ -157,9 +157,7 @@ def reduce_optical(
         return _reduce(rows, axes, prior_sigma, np.full(len(ra), 2, np.int64), cosine)
 
 
-def reduce_isl(
-    r: F8, v: F8, x: F8, cov: F8, time_sigma_s: F8, prior_sigma: F8
-) -> Reduced:
+def reduce_isl(r: F8, v: F8, x: F8, cov: F8, time_sigma_s: F8, prior_sigma: F8) -> Reduced:
     """Reduce states measured by inter-satellite link.
 
     Args:

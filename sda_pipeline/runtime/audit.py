@@ -202,10 +202,13 @@ class _Audit:
         lines = read_quarantine(self.topology.state / QUARANTINE)
         for source, walked in self.walked.items():
             told = max((line.report for line in lines if line.source == source), default=0)
-            done = self.dlq.done(source, board[f"{source}.log_id"] or walked.log_id)
+            mark = self.dlq.mark(source)
             found |= {
                 f"{source}.applied": Truth(correlator, self.store.position(source).position),
-                f"{source}.dlq_done": Truth(names["dlq-sink"], done),
+                f"{source}.dlq_done": Truth(
+                    names["dlq-sink"], mark.done, exact=board[f"{source}.log_id"] == mark.log_id
+                ),
+                f"{source}.dlq_log": Truth(names["dlq-sink"], mark.log_id),
                 f"{source}.snapshot": Truth(
                     replicator, oldest_kept(self.manifests, source), exact=False
                 ),

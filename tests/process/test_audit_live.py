@@ -28,7 +28,7 @@ AUDITS = 30  # over the whole recording
 EXACT = (
     "outbox_end", "sink_pos", "sub_pos", "epoch",
     *(f"{source}.{word}" for source in SOURCES
-      for word in ("applied", "dlq_done", "log_end", "log_id", "watermark")),
+      for word in ("applied", "dlq_done", "dlq_log", "log_end", "log_id", "watermark")),
 )  # fmt: skip
 AT_MOST = (
     "snapshot_seq",
