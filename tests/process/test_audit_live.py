@@ -13,6 +13,7 @@ from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import SdaError
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.state.snapshot import manifests
 from sda_pipeline.topology import from_resolved_json
 from supervisor.control import ask
 from supervisor.quiescence import delivered
@@ -66,7 +67,7 @@ def test_it_is_exact_at_any_moment_and_no_word_of_the_board_may_lie(recorded: Si
         run.play()
         check_while_traffic_flows(run)
         assert run.traffic.wait(60) == 0
-        wait_until(lambda: is_delivered(run.site), run.story)
+        wait_until(lambda: is_settled(run.site), run.story)
         check_words(run.site)
     finally:
         kill_tree(run.pipeline)
@@ -90,9 +91,14 @@ def check_while_traffic_flows(run: Run) -> None:
     assert len(read) > AUDITS // 3, "they saw different moments"
 
 
-def is_delivered(site: Site) -> bool:
-    found = words(site.state)
-    return found is not None and delivered(found, SOURCES)
+def is_settled(site: Site) -> bool:
+    """All is delivered, and the last snapshot holds it."""
+    found, snapshots = words(site.state), manifests(site.state / "snapshots")
+    if found is None or not snapshots or not delivered(found, SOURCES):
+        return False
+    newest = snapshots[0]
+    applied = {source: found[f"{source}.applied"] for source in SOURCES}
+    return newest.positions == applied and found["snapshot_seq"] == newest.sequence
 
 
 def check_words(site: Site) -> None:

@@ -27,44 +27,62 @@ def lose_store(world: World) -> None:
     """Kill an owner, or the tree, and take its store away."""
     loss = world.dice.pick(_BAG)
     owner = world.dice.pick(world.topology.sources) if loss is Loss.LOG else str(loss)
+    spoiled = _spoiled_snapshots(world) if loss is Loss.CORRELATOR else []
+    if spoiled is None:
+        return
     world.excused |= {owner, loss}
     world.note(f"the store of {owner} is lost")
-    if world.dice.chance(0.5):
+    # With every snapshot bad the logs are all there is: no source may live on and delete of them.
+    if world.dice.chance(0.5) or (spoiled and spoiled == _good_snapshots(world)):
         world.kill_tree()
     elif owner in world.supervisor.workers:
         world.supervisor.kill(owner)
     if loss is Loss.CORRELATOR:
-        _lose_correlator(world, world.topology.state)
+        _lose_correlator(world, spoiled)
     elif loss is Loss.SINK:
-        database = world.disk.databases.pop(world.topology.state / ALERTS, None)
-        if database is not None:
-            database.connection.close()
+        _lose_alerts(world)
     else:
-        directory = world.topology.state / LOGS / owner
-        shutil.rmtree(directory, ignore_errors=True)
-        for path in [path for path in world.disk.unsynced if path.is_relative_to(directory)]:
-            del world.disk.unsynced[path]
+        _lose_log(world, owner)
 
 
-def _lose_correlator(world: World, state: Path) -> None:
-    """The LMDB and perhaps snapshots, but never all that can tell what the logs do not hold."""
-    snapshots = sorted((state / SNAPSHOTS).glob("*.snap"))
-    good = [path for path in snapshots if path.name not in world.spoiled]
+def _good_snapshots(world: World) -> list[Path]:
+    found = sorted((world.topology.state / SNAPSHOTS).glob("*.snap"))
+    return [path for path in found if path.name not in world.spoiled]
+
+
+def _spoiled_snapshots(world: World) -> list[Path] | None:
+    """Which snapshots are to be bad as well; None when the logs need the store to be whole."""
+    state, good = world.topology.state, _good_snapshots(world)
     whole = all(read_log(state / LOGS / source).first == 1 for source in world.topology.sources)
     if not whole and not good:
-        return
-    file = state / CORRELATOR / DATA_FILE
+        return None
+    spoiled = world.dice.pick([[], [], good[-1:], good])
+    return spoiled if whole or spoiled != good else []
+
+
+def _lose_correlator(world: World, spoiled: list[Path]) -> None:
+    file = world.topology.state / CORRELATOR / DATA_FILE
     if file.exists():
         if world.dice.chance(0.5):
             shutil.rmtree(file.parent)
         else:
             file.write_bytes(b"damaged")
-    lost = good[-1:] if world.dice.chance(0.4) else []
-    if world.dice.chance(0.4):
-        lost = good
-    for path in lost if whole or len(lost) < len(good) else []:
+    for path in spoiled:
         data = bytearray(path.read_bytes())
         data[world.dice.below(len(data))] ^= 1 << world.dice.below(8)
         path.write_bytes(data)
         world.spoiled.add(path.name)
         world.note(f"{path.name} is damaged")
+
+
+def _lose_alerts(world: World) -> None:
+    database = world.disk.databases.pop(world.topology.state / ALERTS, None)
+    if database is not None:
+        database.connection.close()
+
+
+def _lose_log(world: World, source: str) -> None:
+    directory = world.topology.state / LOGS / source
+    shutil.rmtree(directory, ignore_errors=True)
+    for path in [path for path in world.disk.unsynced if path.is_relative_to(directory)]:
+        del world.disk.unsynced[path]
