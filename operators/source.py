@@ -250,8 +250,7 @@ class SourceLoop:
             worker.wait(IDLE_POLL_S)
         elif not self.disk.enough(worker.clock.monotonic_ns()):
             self.idle.busy()
-            worker.wait(BLOCKED_WAIT_S)
-            worker.beat(Step.PAUSED)
+            worker.wait(BLOCKED_WAIT_S, step=Step.PAUSED)
         elif not self.step():
             self.send_rejects()
             worker.beat(Step.WAIT)
