@@ -33,7 +33,8 @@ class Loss(StrEnum):
 # How often each is drawn. The tree's ends are rarer: each costs a whole start.
 WEIGHTS = {What.KILL: 8, What.OTHER: 2, What.PAIR: 2, What.TREE: 3, What.POWER: 4}
 WEIGHTS |= {What.DAMAGE: 3, What.LOSS: 3}
-# A fourth rewind within a minute ends the tree, and rightly so: a minute passes between these.
+# A fourth rewind within a minute ends the tree, and rightly so. A minute passes between two
+# losses; a flipped bit may be found late and costs two rewinds, so it excludes both.
 REWINDING = frozenset({What.DAMAGE, What.LOSS})
 _BAG = [what for what, weight in WEIGHTS.items() for _ in range(weight)]
 COUNTS = (0, 1, 2, 3, 3, 4, 5)  # of faults in one schedule
@@ -81,6 +82,9 @@ def draw_plan(dice: Dice, passes: dict[Point, int]) -> FaultPlan:
     faults = []
     for _ in range(dice.pick(COUNTS)):
         what = dice.pick(_BAG)
+        before = {fault.what for fault in faults} & REWINDING
+        if what in REWINDING and before and What.DAMAGE in before | {what}:
+            continue
         point = dice.pick(points)
         faults.append(Fault(what, point, dice.between(1, passes[point])))
         if what is What.LOSS and dice.chance(0.5):
