@@ -4,13 +4,14 @@ opening is ``correlator_open.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
+from operators.core.step_effects import Effects, RowKey
 from sda_pipeline.clock import Clock
 from sda_pipeline.limits import MIB
 from sda_pipeline.records.alert import Entry, entry_of_closed, entry_of_records
@@ -89,6 +90,10 @@ class Checkpoints:
             "max_ms": round(float(pauses.max()), 3),
             "state_mib": round(self._store.used_bytes() / MIB, 3),
         }
+
+    def stored_rows(self) -> Iterator[tuple[RowKey, bytes]]:
+        """Every retained frame's rows, as last committed."""
+        return self._store.rows()
 
     def close(self) -> None:
         self._store.close()

@@ -16,6 +16,8 @@ from operators.core.alerts import AlertState, emitted_again
 from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.schedule import OpenAlert, pane_of
+from operators.held import take_out
+from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.log.source_log import read_log
@@ -52,6 +54,7 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
         meta = _supersede(store, core, meta, inputs.hash)
         worker.event("catalogue_accepted", catalogue=f"{inputs.hash:016x}")
     else:
+        take_out(worker, core, store)
         core.restore([(key, np.frombuffer(data, ROW)) for key, data in store.rows()])
     if store.empty:
         meta = _begin(worker, recovered, core, inputs.hash)
@@ -85,6 +88,9 @@ def _rebuild(worker: Worker, inputs: Inputs, store: CorrelatorStore, meta: Meta)
             core.positions[source] = _decoded(data, SourcePosition)
     core.alerts.update(states)
     core.closed_to = meta.closed_to
+    for line in read_quarantine(worker.topology.state / NAME):
+        if line.report:  # others never became a row
+            core.quarantined.setdefault(line.source, set()).add(line.coordinates)
     return core
 
 

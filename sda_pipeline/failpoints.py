@@ -108,6 +108,11 @@ def hit(name: str) -> None:
         ACTIONS[point.action]()
 
 
+def armed(name: str) -> bool:
+    """Whether any observation is to be watched for at this point."""
+    return any(where.startswith(f"{name}@") for where in _points)
+
+
 def hit_rows(name: str, rows: Rows) -> None:
     """Pass a point with rows in hand; acts when a configured observation is among them."""
     wanted = [where for where in _points if where.startswith(f"{name}@")]

@@ -100,9 +100,13 @@ class Worker:
         """A failpoint between two durable steps."""
         failpoints.hit(f"{self.name}.{point}")
 
-    def fail_rows(self, rows: Rows) -> None:
+    def armed(self, point: str) -> bool:
+        """Whether a failpoint on observation ids is set here."""
+        return failpoints.armed(f"{self.name}.{point}")
+
+    def fail_rows(self, rows: Rows, point: str = "row") -> None:
         """A failpoint on one observation id."""
-        failpoints.hit_rows(f"{self.name}.row", rows)
+        failpoints.hit_rows(f"{self.name}.{point}", rows)
 
     def event(self, event: str, **fields: Any) -> None:
         """One JSON log line on stderr, which the supervisor keeps in ``logs/<operator>.jsonl``."""

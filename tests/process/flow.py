@@ -21,20 +21,22 @@ PLAYBACK = {"event_time": {"idle_after": "off"}}  # event time runs faster than 
 class Run:
     """A running pipeline into which recorded traffic flows while a test disturbs it."""
 
-    def __init__(self, site: Site, **changes: object) -> None:
-        self.site = site
+    def __init__(
+        self, site: Site, *, speed: str = PLAY_SPEED, failpoints: str = "", **changes: object
+    ) -> None:
+        self.site, self.speed, self.failpoints = site, speed, failpoints
         site.write_topology(**PLAYBACK, **changes)
         self.schedule: list[str] = []
         self.start()
 
     def start(self) -> None:
-        self.pipeline = self.site.start()
+        self.pipeline = self.site.start(failpoints=self.failpoints)
         wait_until(self.all_running, self.story)
 
     def play(self) -> None:
         """Begin to play the recording into the broker."""
         self.traffic = subprocess.Popen(
-            self.site.command("sda-sim", "play", "traffic.jsonl", "--speed", PLAY_SPEED, "--json"),
+            self.site.command("sda-sim", "play", "traffic.jsonl", "--speed", self.speed, "--json"),
             cwd=self.site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -76,13 +78,17 @@ class Run:
             return False
         return True
 
-    def finish(self, undisturbed: dict[str, str]) -> None:
-        """Let the traffic end, stop, finish the finite input, check everything."""
+    def settle(self) -> None:
+        """Let the traffic end, stop, finish the finite input."""
         assert self.traffic.wait(120) == 0
         wait_until(self.all_running, self.story)
         self.site.run("sda-supervisor", "stop", "--state", "state")
         assert self.pipeline.wait(60) == 0, self.story()
         self.site.finish()
+
+    def finish(self, undisturbed: dict[str, str]) -> None:
+        """Settle, then check everything."""
+        self.settle()
         try:
             verdict.check(self.site, undisturbed)
         except AssertionError as error:

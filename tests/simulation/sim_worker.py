@@ -85,7 +85,10 @@ class SimWorker(Worker):
     def fail(self, point: str) -> None:
         self.host.pass_point(self, point)
 
-    def fail_rows(self, rows: Rows) -> None:
+    def armed(self, point: str) -> bool:
+        return False
+
+    def fail_rows(self, rows: Rows, point: str = "row") -> None:
         pass
 
     def event(self, event: str, **fields: Any) -> None:
