@@ -50,6 +50,8 @@ class Held:
         does not. SdaError, naming it to the supervisor, when there is one.
         """
         cases = [self._case(encounter) for encounter in self._core.tracked]
+        if not cases:
+            return
         deadly = guard.search(len(cases), lambda at: self._evaluate(cases[at]))
         if deadly is None:
             return
