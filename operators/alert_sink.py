@@ -193,6 +193,7 @@ def run(worker: Worker) -> None:
     """Recover from the table, then store and deliver until drained."""
     worker.beat(Step.RECOVER)
     with AlertLog(worker.topology.state / FILE_NAME) as log:
+        worker.fail("recovery_open")
         worker.event("recovered", position=log.position, created=log.created)
         check_not_behind(worker, "sink_pos", log.position)
         worker.board.set("sink_pos", log.position)

@@ -144,7 +144,7 @@ class _Loop:
 def run(worker: Worker) -> None:
     """Recover the marks from the files, then write what the sources refuse until drained."""
     worker.beat(Step.RECOVER)
-    with DlqFiles(worker.topology.state / DIRECTORY) as files:
+    with DlqFiles(worker.topology.state / DIRECTORY, worker.fail) as files:
         for fault in files.faults:
             worker.event("dlq_repaired", why=fault)
         for source in worker.topology.sources:

@@ -293,6 +293,7 @@ def run(worker: Worker) -> None:
     loop.publish_words()
     worker.ready()
     loop.republish(worker.board.get(f"{worker.name}.applied"))
+    worker.fail("recovery_republished")
     while not worker.stopping:
         loop.turn()
     opened.log.close()

@@ -102,6 +102,7 @@ def run(worker: Worker) -> None:
     """Recover from the store, then apply alerts until drained."""
     worker.beat(Step.RECOVER)
     with SubscriberStore(worker.topology.subscriber / FILE_NAME) as store:
+        worker.fail("recovery_open")
         worker.event("recovered", position=store.position, created=store.created)
         check_not_behind(worker, "sub_pos", store.position)
         worker.board.set("sub_pos", store.position)

@@ -76,3 +76,21 @@ FAILPOINTS: dict[str, tuple[str, ...]] = {
     "dlq-sink": ("after_read", "after_append", "after_sync", "after_board", "after_release"),
     "replicator": ("after_begin", "inside_write", "after_write", "after_rename"),
 }  # fmt: skip
+
+# The same for what an operator does until it goes on: one after every step that changes a file.
+# "recovered" is right before READY. A test kills the tree at each of them.
+RECOVERY_FAILPOINTS: dict[str, tuple[str, ...]] = {
+    "source": (
+        "recovery_log_repaired", "recovery_log_aside", "recovery_log_open", "recovered",
+        "recovery_republished",
+    ),
+    "stateless": ("recovered",),
+    "correlator": (
+        "recovery_snapshot_aside", "recovery_copied", "recovery_moved_aside",
+        "recovery_installed", "recovery_epoch", "recovered",
+    ),
+    "alert-sink": ("recovery_open", "recovered"),
+    "subscriber": ("recovery_open", "recovered"),
+    "dlq-sink": ("recovery_cut", "recovery_synced", "recovered"),
+    "replicator": ("recovered",),
+}  # fmt: skip

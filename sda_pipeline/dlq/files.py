@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -30,7 +30,7 @@ from sda_pipeline.dlq.reading import (
     read_entries,
     read_marks,
 )
-from sda_pipeline.errors import StateCorrupt, Unreachable
+from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
 __all__ = ["POS_NAME", "DlqFiles", "Skipped", "jsonl_files", "read_entries", "read_marks"]
@@ -41,10 +41,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class DlqFiles:
     """The one writer. ``marks`` are durable; ``faults`` tells what opening found and repaired."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, hit: Callable[[str], None] = lambda _: None) -> None:
         """Open: cut a torn last line, sync what was found, bring the marks up to date.
 
-        Unreachable when the directory cannot be used.
+        ``hit`` is called with the name of each step's failpoint. Unreachable when the directory
+        cannot be used.
         """
         self.directory = directory
         self._file = -1
@@ -52,15 +53,16 @@ class DlqFiles:
         self._oldest = ""  # what lies before this file is expired
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open()
+            self._open(hit)
         except OSError as error:
             self.close()
             hint = "check that the directory is yours and has space"
             raise Unreachable(f"open the DLQ in {directory}", str(error), hint) from error
 
-    def _open(self) -> None:
+    def _open(self, hit: Callable[[str], None]) -> None:
         files = jsonl_files(self.directory)
         self.faults = [_cut_torn_line(files[-1])] if files else []
+        hit("recovery_cut")
         derived = derive(self.directory)
         self.faults = [fault for fault in (*self.faults, *derived.faults) if fault]
         self.marks, self._oldest = derived.marks, derived.oldest
@@ -70,6 +72,7 @@ class DlqFiles:
             _sync(path)
         if files:
             self._use(files[-1])
+        hit("recovery_synced")
         self.store_marks({})
 
     def _use(self, path: Path) -> None:
@@ -116,7 +119,8 @@ class DlqFiles:
         try:
             os.fdatasync(self._file)
         except OSError as error:  # the page cache lies after a failed sync: never go on
-            raise StateCorrupt(f"sync {self._name}", str(error), "check the disk") from error
+            action, why = f"sync {self._name}", error.strerror or str(error)
+            raise Unreachable(action, why, "check the disk, then start again") from error
 
     def store_marks(self, marks: Mapping[str, Mark]) -> None:
         """Replace the marks' file: temporary file, sync, rename, sync of the directory."""

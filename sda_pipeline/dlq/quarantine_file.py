@@ -27,7 +27,7 @@ from pathlib import Path
 
 import msgspec
 
-from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
+from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 
 NAME = "quarantine.jsonl"
 SCHEMA_VERSION = 1
@@ -53,10 +53,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.generation, self.partition, self.offset
 
 
+class _Version(msgspec.Struct):
+    """What a line of any release says of itself."""
+
+    schema_version: int
+
+
 def read_quarantine(path: Path) -> list[Line]:
     """Every line in order; none when there is no file. A torn last line is left out.
 
-    StateCorrupt when a whole line is damaged, or of a version this release does not know.
+    StateCorrupt when a whole line is damaged, InvalidConfiguration when another release wrote it.
     """
     try:
         data = path.read_bytes()
@@ -74,20 +80,23 @@ def _decode(path: Path, number: int, text: bytes) -> Line:
     if not found or crc != b"%d}" % zlib.crc32(body):
         raise StateCorrupt(f"read {path}", f"line {number} does not match its CRC", hint)
     try:
-        line = msgspec.json.decode(text, type=Line)
+        version = msgspec.json.decode(text, type=_Version).schema_version
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(text, type=Line)
     except msgspec.MsgspecError as error:
         raise StateCorrupt(f"read {path}", f"line {number}: {error}", hint) from error
-    if line.schema_version != SCHEMA_VERSION:
-        why = f"line {number} has version {line.schema_version}, this release reads 1"
-        raise StateCorrupt(f"read {path}", why, "use the release that wrote it")
-    return line
+    raise InvalidConfiguration(
+        f"read {path}",
+        [f"line {number} has format version {version}, this release reads {SCHEMA_VERSION}"],
+        "use the release that wrote it",
+    )
 
 
 class QuarantineFile:
     """The one writer. ``lines`` are durable; ``torn_bytes`` of a last line were cut on opening."""
 
     def __init__(self, path: Path) -> None:
-        """Open what is there; StateCorrupt or Unreachable as ``read_quarantine``."""
+        """Open what is there; raises as ``read_quarantine``."""
         self.path = path
         self.lines = read_quarantine(path)
         self.torn_bytes = self._cut_torn_line()

@@ -40,6 +40,12 @@ class Pos(msgspec.Struct):
     oldest: str = ""
 
 
+class _Format(msgspec.Struct):
+    """What the marks' file of any release says of itself."""
+
+    format: int
+
+
 class Derived(NamedTuple):
     """Marks as the files tell them, and what was odd about them."""
 
@@ -129,14 +135,14 @@ def _load_pos(path: Path, faults: list[str]) -> Pos | None:
     try:
         if int(crc, 16) != zlib.crc32(body):
             raise ValueError("its CRC is wrong")
-        found = msgspec.json.decode(body, type=Pos)
+        version = msgspec.json.decode(body, type=_Format).format
+        if version == POS_FORMAT:
+            return msgspec.json.decode(body, type=Pos)
     except (ValueError, msgspec.MsgspecError) as error:
         faults.append(f"{path.name}: {error}; marks are read from the files")
         return None
-    if found.format != POS_FORMAT:
-        raise InvalidConfiguration(
-            f"open {path}",
-            [f"it has format version {found.format}, this release reads {POS_FORMAT}"],
-            "use the release that wrote it",
-        )
-    return found
+    raise InvalidConfiguration(
+        f"open {path}",
+        [f"it has format version {version}, this release reads {POS_FORMAT}"],
+        "use the release that wrote it",
+    )

@@ -96,6 +96,7 @@ def _climb_down(
             aside = set_snapshot_aside(state / SNAPSHOTS, manifest)
             report("recovery_rung_failed", rung=Rung.SNAPSHOT, snapshot=name, why=error.why,
                    aside=str(aside))  # fmt: skip
+            hit("recovery_snapshot_aside")
             continue
         hit("recovery_copied")
         _move_aside(directory, report)

@@ -45,8 +45,7 @@ def kill_operator(experiment: Experiment, name: str) -> None:
 def kill_pairs(experiment: Experiment) -> None:
     for share in experiment.moments(KILLS // 2):
         experiment.wait_for(share)
-        for name in experiment.rng.choice([*KIND_OF], 2, replace=False).tolist():
-            experiment.kill(name)
+        experiment.kill(*experiment.rng.choice([*KIND_OF], 2, replace=False).tolist())
 
 
 def kill_trees(experiment: Experiment, how: Killing = kill_tree) -> None:
@@ -82,7 +81,7 @@ def stand_still(experiment: Experiment, name: str) -> None:
     experiment.since[name] = experiment.clock.wall_ns()
     experiment.schedule.append(name)
     lives = experiment.site.lives(name)
-    assert experiment.signalled(name, signal.SIGSTOP)
+    assert experiment.signalled([name], signal.SIGSTOP)
     wait_until(lambda: experiment.site.lives(name) > lives, experiment.story)
 
 

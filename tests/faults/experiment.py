@@ -48,6 +48,8 @@ class Result:
 class Experiment(Run):
     """Traffic into a pipeline that is being watched; a fault injects, ``close`` counts."""
 
+    paced = False  # what is timed is the time of traffic that waits for nobody
+
     def __init__(
         self, prepared: Site, root: Path, seed: int, *, speed: str = SPEED,
         failpoints: str = "", **changes: object,

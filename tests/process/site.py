@@ -26,6 +26,7 @@ MINUTES = 2  # of engineered encounters
 RECORDED_S = MINUTES * 60 + 30
 SEED = 7
 FINISH_WITHIN_S = 120
+MARK = "SDA_SITE"  # in the environment of a site's supervisor, and so of all it starts
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Site:
 
     def spawn(self, command: list[str], failpoints: str, cwd: Path) -> subprocess.Popen[bytes]:
         """A supervisor by any command, in its own session, with failpoints set."""
-        environment = {**os.environ, "SDA_FAILPOINTS": failpoints}
+        environment = {**os.environ, "SDA_FAILPOINTS": failpoints, MARK: str(self.root)}
         with (self.root / "supervisor.out").open("ab") as out:
             return subprocess.Popen(
                 command, cwd=cwd, stdout=out, stderr=out, env=environment, start_new_session=True

@@ -114,7 +114,7 @@ def ended(site: Site, process: subprocess.Popen[bytes]) -> tuple[int, str]:
     said = (site.root / "supervisor.out").read_text()
     assert crashes(site) == []
     assert "Traceback" not in said
-    assert site.survivors() == []
+    assert verdict.left_behind(site) == []
     last = said.rstrip().splitlines()[-1]
     assert last.startswith("cannot "), said[-2000:]
     assert ": " in last
@@ -151,5 +151,5 @@ def check(site: Site, undisturbed: dict[str, str]) -> None:
     assert [source.residue for source in report.sources] == [0, 0, 0]
     confirmed = {row["alert_id"] for row in rows if row["final"] and row["level"]}
     assert confirmed == set(undisturbed)
-    assert site.survivors() == []
+    assert verdict.left_behind(site) == []
     assert crashes(site) == []

@@ -72,7 +72,6 @@ def test_it_is_exact_at_any_moment_and_no_word_of_the_board_may_lie(recorded: Si
     finally:
         kill_tree(run.pipeline)
         run.traffic.kill()
-        run.traffic.wait()
 
 
 def check_while_traffic_flows(run: Run) -> None:

@@ -43,8 +43,7 @@ def test_two_operators_at_once(run: Run, undisturbed: dict[str, str]) -> None:
     run.play()
     for share in sorted(rng.uniform(0.02, 0.9, KILLS).tolist()):
         run.wait_for(share)
-        for operator in rng.choice([*KIND_OF], 2, replace=False).tolist():
-            run.kill(operator)
+        run.kill(*rng.choice([*KIND_OF], 2, replace=False).tolist())
     run.finish(undisturbed)
 
 
@@ -61,7 +60,7 @@ def test_the_tree_at_three_moments(
     run.play()
     for share in sorted(rng.uniform(0.02, 0.9, 3).tolist()):
         run.wait_for(share)
-        run.schedule.append(how.__name__)
+        run.note(how.__name__)
         how(run.pipeline)
         wait_until(lambda: not run.site.survivors(), run.story)
         run.start()

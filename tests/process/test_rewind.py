@@ -117,7 +117,7 @@ def test_a_stopped_operator_is_dead_before_its_successor_lives(
     run.play()
     run.wait_for(0.2)
     before = run.operators()["correlator"]
-    assert run.signalled("correlator", signal.SIGSTOP)
+    assert run.signalled(["correlator"], signal.SIGSTOP)
     wait_until(lambda: run.site.lives("correlator") == 2, run.story)
     assert not Path(f"/proc/{before['pid']}").exists(), "the successor started before the death"
     run.finish(undisturbed)

@@ -19,7 +19,7 @@ from sda_pipeline.dlq.files import (
     read_marks,
 )
 from sda_pipeline.dlq.marks import Mark
-from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
+from sda_pipeline.errors import InvalidConfiguration, Unreachable
 from sda_pipeline.limits import SECOND_NS
 from tests.unit.alert_rig import T0
 from tests.unit.dlq_rig import LOG, head, reject
@@ -228,7 +228,7 @@ def test_a_full_disk_and_a_failed_sync_stop_the_writer(
         with pytest.raises(Unreachable, match="No space"):
             files.append(_entries(2), T0)
     monkeypatch.setattr(dlq_files.os, "fdatasync", refuse)
-    with pytest.raises(StateCorrupt, match="cannot sync"):
+    with pytest.raises(Unreachable, match="cannot sync"):
         files.sync({})
 
 
