@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from sda_pipeline.log.source_log import read_log
 from sda_pipeline.state.alert_log import read_alerts
 from supervisor.control import ask
 from tests.process import verdict
+from tests.process.newer_formats import NEWER, Newer
 from tests.process.site import Site, kill_tree
 from tests.process.state_rig import (
     SOURCES,
@@ -26,6 +25,7 @@ from tests.process.state_rig import (
     ledger,
     refused,
     remove,
+    segment,
     stands_still,
     told,
 )
@@ -37,10 +37,6 @@ pytestmark = pytest.mark.process
 @pytest.fixture
 def site(interrupted: Site, tmp_path: Path) -> Site:
     return copy_of(interrupted, tmp_path / "site")
-
-
-def segment(site: Site, source: str) -> Path:
-    return site.state / "log" / source / f"{1:020d}.log"
 
 
 def test_a_damaged_log_is_refused_and_made_anew_as_advised(
@@ -85,7 +81,7 @@ def test_damage_in_the_dlq_is_told_and_its_marks_are_read_from_the_files(
     assert crashes(site) == []
 
 
-@pytest.mark.parametrize("what", ["log/radar", "correlator", "dlq", "subscriber"])
+@pytest.mark.parametrize("what", ["log/radar", "correlator", "snapshots", "dlq", "subscriber"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_a_directory_of_another_user_is_refused(what: str, site: Site) -> None:
     path = site.root / "subscriber" if what == "subscriber" else site.state / what
@@ -95,28 +91,13 @@ def test_a_directory_of_another_user_is_refused(what: str, site: Site) -> None:
     assert "belongs to user 12345, not to 0; run as its owner or name another directory" in line
 
 
-def newer_log(site: Site) -> None:
-    path = segment(site, "optical")
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<H", data, 4, 2)
-    struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
-    path.write_bytes(data)
-
-
-def newer_lmdb(site: Site) -> None:
-    path = site.state / "correlator" / "data.mdb"
-    data = bytearray(path.read_bytes())
-    for page in (0, 4096):
-        struct.pack_into("=I", data, page + 20, 2)
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("newer", [newer_log, newer_lmdb])
-def test_a_newer_format_is_refused(newer: object, site: Site) -> None:
-    newer(site)  # type: ignore[operator]
+@pytest.mark.parametrize("newer", NEWER)
+def test_a_newer_format_is_refused(newer: Newer, site: Site) -> None:
+    newer(site)
     code, line = refused(site)
-    assert code == 3
-    assert line.endswith("use the release that wrote it")
+    assert code == 3, line
+    assert "format version 2, this release reads" in line or "data format 2, this" in line
+    assert "use the release that wrote it" in line
 
 
 def checksum(line: str) -> int:
