@@ -13,10 +13,10 @@ from sda_pipeline.limits import SECOND_NS
 from supervisor.control import ask
 from tests.process import verdict
 from tests.process.player import Player
-from tests.process.site import EPOCH_NS, RECORDED_S, Site
+from tests.process.site import CHOICES, EPOCH_NS, RECORDED_S, Site
 from tests.process.waiting import wait_until
 
-SEED = int(os.environ.get("SDA_SEED", "20261123"))
+SEED = int(CHOICES)
 PLAY_SPEED = "15"  # 150 s of event time in 10 s
 AHEAD = 0.03  # of the recording: so much traffic follows a moment before it waits for the next
 PLAYBACK = {"event_time": {"idle_after": "off"}}  # event time runs faster than the clock
@@ -37,12 +37,6 @@ def event_ms(share: float) -> float:
     return EPOCH_NS / 1e6 + 1e3 * RECORDED_S * share
 
 
-def replay() -> str:
-    """The command that runs this test again with the same choices."""
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
-    return f"SDA_SEED={SEED} .venv/bin/pytest '{test}'"
-
-
 class Run:
     """A running pipeline into which recorded traffic flows while a test disturbs it."""
 
@@ -55,6 +49,7 @@ class Run:
         site.write_topology(**PLAYBACK, **changes)
         self.schedule: list[str] = []  # of operators
         self.happened: list[Moment] = []
+        self.players: list[Player] = []
         self.start()
 
     def start(self) -> None:
@@ -65,10 +60,11 @@ class Run:
         """Begin to play the recording into the broker."""
         upto = event_ms(AHEAD) if self.paced else float("inf")
         self.traffic = Player(self.site.root, float(self.speed), upto)
+        self.players.append(self.traffic)
 
     def story(self) -> str:
         happened = ", ".join(map(str, self.happened))
-        return f"replay: {replay()}\nschedule: {happened}\n{self.site.story()}"
+        return f"schedule: {happened}\n{self.site.story()}"
 
     def operators(self) -> dict[str, dict[str, object]]:
         try:
@@ -118,6 +114,11 @@ class Run:
                     signal.pidfd_send_signal(pidfd, number)
         self.note(f"{number.name} to {' and '.join(operators)}")
         return True
+
+    def close(self) -> None:
+        """Send no more, whatever became of the test."""
+        for player in self.players:
+            player.kill()
 
     def note(self, what: str) -> None:
         """Remember what was done and at which moment."""

@@ -38,7 +38,7 @@ def test_every_operator_killed_in_one_of_its_gaps(
 ) -> None:
     gaps = [gap_of(operator, number) for operator in KIND_OF]
     failpoints = ",".join(f"{gap}={hit_of(gap)}:kill" for gap in gaps)
-    print(f"replay: SDA_FAILPOINTS='{failpoints}'")
+    print(f"SDA_FAILPOINTS='{failpoints}'")
     site.finish(failpoints=failpoints)
     assert [o for o in KIND_OF if not was_killed(site, o)] == [], site.story()
     assert rewinds(site) == 0, "single deaths need no new rings"

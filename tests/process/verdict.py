@@ -85,11 +85,11 @@ def check(site: Site, undisturbed: dict[str, str]) -> None:
     """All that every crash test asserts, after the pipeline has finished."""
     assert finals(site) == undisturbed, site.story()
     rows = ledger(site)
-    assert ledger_faults(rows) == []
-    assert audit_faults(site) == []
+    assert ledger_faults(rows) == [], site.story()
+    assert audit_faults(site) == [], site.story()
     confirmed = {row["alert_id"] for row in rows if row["final"] and row["level"]}
-    assert confirmed == set(undisturbed), "every final alert took effect at the subscriber"
-    assert left_behind(site) == []
+    assert confirmed == set(undisturbed), f"a final alert without effect:\n{site.story()}"
+    assert left_behind(site) == [], site.story()
 
 
 def left_behind(site: Site) -> list[str]:
