@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.servers import kafka_properties
+from tests.servers.fault_proxy import FaultProxies, FaultProxy
 from tests.servers.java_runtime import java_home
 from tests.servers.kafka_certificates import make_certificates
 from tests.servers.kafka_properties import CLUSTER_ID, LOG4J, USER, NodePorts, Security
@@ -28,8 +30,8 @@ ANSWER_WITHIN_S = 1.0
 class KafkaServer:
     """A cluster. ``with KafkaServer(directory) as kafka: kafka.bootstrap``.
 
-    ``extra`` are properties of every node. ``advertise`` maps a node to the port that clients are
-    told, for a proxy before it; ``bootstrap`` is then the proxies'.
+    ``extra`` are properties of every node. With ``behind`` every node gets a proxy
+    (``kafka.proxies[node]``), ``bootstrap`` is the proxies', and so is what nodes tell clients.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class KafkaServer:
         *,
         security: Security | None = None,
         extra: Mapping[str, str] | None = None,
-        advertise: Mapping[int, int] | None = None,
+        behind: FaultProxies | None = None,
     ) -> None:
         assert 1 <= nodes <= 3, "one to three nodes"
         self.directory, self.security = directory, security or Security()
@@ -48,7 +50,9 @@ class KafkaServer:
         self._jars, self._java = installed_kafka(), java_home() / "bin" / "java"
         self._claims: list[Port] = []
         self.ports = {node: self._take_ports() for node in range(1, nodes + 1)}
-        self.advertise(advertise or {})
+        self.proxies: dict[int, FaultProxy] = {}
+        if behind is not None:
+            self._put_proxies_before(behind)
         directory.mkdir(parents=True, exist_ok=True)
         self.certificates = make_certificates(directory / "tls") if self.security.tls else None
         (directory / "log4j2.properties").write_text(LOG4J)
@@ -90,12 +94,6 @@ class KafkaServer:
                 "sasl.password": self.password,
             }
         return settings
-
-    def advertise(self, ports: Mapping[int, int]) -> None:
-        """Tell clients these ports from the next start on; nodes not named tell their own."""
-        for node, own in self.ports.items():
-            told = ports.get(node, own.client)
-            self.ports[node] = NodePorts(own.client, own.internal, own.controller, told)
 
     def start(self, nodes: Iterable[int] | None = None) -> None:
         """Start these nodes (all) and wait until each knows of every node that runs."""
@@ -164,6 +162,11 @@ class KafkaServer:
         self._claims += claims
         client, internal, controller = (claim.number for claim in claims)
         return NodePorts(client, internal, controller, client)
+
+    def _put_proxies_before(self, behind: FaultProxies) -> None:
+        for node, own in self.ports.items():
+            proxy = self.proxies[node] = behind.add(f"{HOST}:{own.client}")
+            self.ports[node] = replace(own, advertised=proxy.port.number)
 
     def _home(self, node: int) -> Path:
         return self.directory / f"node-{node}"
