@@ -33,6 +33,14 @@ class Topics:
         wait_until(lambda: len(self.leaders(name)) == partitions, self._kafka.story, WITHIN_S)
         return name
 
+    def ensure(self, name: str, partitions: int = 1) -> None:
+        """Create it unless it is there, with as many partitions or more."""
+        found = len(self.leaders(name))
+        if not found:
+            self.create(name, partitions)
+        elif found < partitions:
+            self.grow(name, partitions)
+
     def delete(self, name: str) -> None:
         """Delete it; returns when it is gone from the metadata."""
         self._admin.delete_topics([name])[name].result(WITHIN_S)
