@@ -18,7 +18,7 @@ from sda_pipeline.errors import Unreachable
 from tests.process.waiting import wait_until
 from tests.servers import loopback_ports
 from tests.servers.loopback_ports import Port, accepts
-from tests.servers.server_process import ServerProcess
+from tests.servers.server_process import Served, ServerProcess
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +101,25 @@ def test_one_that_never_answers_is_told(tmp_path: Path, port: Port) -> None:
             process.await_ready(lambda: False, within_s=0.1)
     finally:
         process.kill()
+
+
+def test_what_cannot_start_does_not_stay(tmp_path: Path, port: Port) -> None:
+    class Late(Served):
+        """It runs, and never answers."""
+
+        process = server(tmp_path, port, SERVE)
+
+        def start(self) -> None:
+            self.process.start()
+            self.process.await_ready(lambda: False, within_s=0.1)
+
+        def close(self) -> None:
+            self.process.kill()
+
+    with pytest.raises(Unreachable), Late():
+        raise AssertionError("it must not get here")
+    assert not Late.process.running
+    assert gone(Late.process.pid)
 
 
 @pytest.mark.parametrize("paused", [False, True])

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 
-WITHIN_S = 15.0
+WITHIN_S = 30.0
 QUIET = {"log_level": 0, "error_cb": lambda _error: None}
 
 

@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import Unreachable
@@ -31,6 +32,29 @@ def leashed(
     """A process that the kernel kills when this one is gone; ``argv[0]`` is a path."""
     whole = [sys.executable, "-P", str(_LEASH), str(os.getpid()), *argv]
     return _SPAWNER.submit(subprocess.Popen, whole, env=environment, **options).result()
+
+
+class Served(ABC):
+    """A server, or several, as a context: running inside, gone after, also when a start fails."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what runs and give back what is held."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class ServerProcess:
