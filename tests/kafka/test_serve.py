@@ -37,6 +37,21 @@ sys.exit(7)
 """
 
 
+# A command that, when told to end, still needs the broker.
+DRAINS = """
+import os, signal, sys
+from confluent_kafka.admin import AdminClient
+def drain(*_):
+    kafka = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"]})
+    print("drained with", len(kafka.list_topics(timeout=10).brokers), flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, drain)
+print("runs", flush=True)
+while True:
+    signal.pause()
+"""
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start the command with these arguments; what a failed test leaves is killed."""
@@ -48,7 +63,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         started.append(
             subprocess.Popen(
                 [sys.executable, "-m", "tests.servers", "run", *arguments],
-                cwd=ROOT, env=environment, text=True,
+                cwd=ROOT, env=environment, text=True, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )
         )  # fmt: skip
@@ -114,6 +129,15 @@ def test_a_signal_ends_it_and_nothing_stays(
     assert "Kafka and S3 are stopped" in out
     assert alive(servers) == []
     assert list(tmp_path.glob("sda-servers-*")) == []
+
+
+def test_ctrl_c_lets_the_command_drain_first(serve: Serve) -> None:
+    process = serve("--", sys.executable, "-c", DRAINS)
+    read_until(process, "runs")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all in the foreground
+    out, err = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines() == ["drained with 1", "infra: Kafka and S3 are stopped"]
 
 
 def test_nothing_survives_its_kill(serve: Serve) -> None:

@@ -45,7 +45,6 @@ class KafkaServer(Served):
     ) -> None:
         assert 1 <= nodes <= 3, "one to three nodes"
         self.directory, self.security = directory, security or Security()
-        self.user, self.password = USER, secrets.token_urlsafe(18)
         self.extra = dict(extra or {})
         self._jars, self._java = installed_kafka(), java_home() / "bin" / "java"
         self._claims: list[Port] = []
@@ -54,6 +53,7 @@ class KafkaServer(Served):
         if behind is not None:
             self._put_proxies_before(behind)
         directory.mkdir(parents=True, exist_ok=True)
+        self.user, self.password = USER, _password(directory / "password")
         self.certificates = make_certificates(directory / "tls") if self.security.tls else None
         (directory / "log4j2.properties").write_text(LOG4J)
         self.nodes = {node: self._process(node) for node in self.ports}
@@ -199,3 +199,11 @@ class KafkaServer(Served):
             formatting.append(process)
         for process in formatting:
             process.finish(READY_WITHIN_S)
+
+
+def _password(file: Path) -> str:
+    """Made once for a directory: the storage formatted there knows it."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(18))
+    return file.read_text()
