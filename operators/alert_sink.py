@@ -199,7 +199,7 @@ def run(worker: Worker) -> None:
         worker.board.set("sink_pos", log.position)
         loop = _Loop(worker, log)
         worker.ready()
-        while not (worker.stopping and loop.drained()):
+        while not worker.finished(loop.drained):
             if not loop.step():
                 loop.pause()
         worker.event("counts", duplicates=loop.duplicates, refused=loop.refused)

@@ -228,7 +228,7 @@ def run(worker: Worker) -> None:
     loop = _Loop(worker, core, checkpoints)
     loop.publish_words()
     worker.ready()
-    while not (worker.stopping and loop.drained()):
+    while not worker.finished(loop.drained):
         if not loop.step():
             loop.pause()
         loop.summarize()

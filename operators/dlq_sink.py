@@ -154,7 +154,7 @@ def run(worker: Worker) -> None:
         loop.publish_done()
         worker.ready()
         loop.expire()
-        while not (worker.stopping and loop.drained()):
+        while not worker.finished(loop.drained):
             if not loop.step():
                 loop.expire()
                 worker.wait(IDLE_WAIT_S, [ring.data_fd for ring in worker.inputs.values()])

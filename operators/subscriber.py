@@ -108,7 +108,7 @@ def run(worker: Worker) -> None:
         worker.board.set("sub_pos", store.position)
         loop = _Loop(worker, store)
         worker.ready()
-        while not (worker.stopping and loop.input.ring.empty()):
+        while not worker.finished(loop.input.ring.empty):
             if not loop.step():
                 worker.wait(IDLE_WAIT_S, [loop.input.ring.data_fd])
         worker.event("counts", duplicates=loop.duplicates, refused=loop.refused)

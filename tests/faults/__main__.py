@@ -6,6 +6,8 @@ Writes build/faults.json. Zeros are expected under lost and repeated; anything e
 from __future__ import annotations
 
 import argparse
+import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +27,8 @@ HEAD = ("fault", "how injected", "runs", "faults", "lost", "repeated", "p50 s", 
 
 def main() -> int:
     options = _options()
+    for number in (signal.SIGINT, signal.SIGTERM):  # either way nothing is left behind
+        signal.signal(number, signal.default_int_handler)
     wanted = [f for f in catalogue_of_faults() if options.only in f.name]
     results: dict[tuple[str, str], Result] = {}
     with tempfile.TemporaryDirectory(prefix="sda-faults-") as directory:
@@ -65,9 +69,13 @@ def _run(
     try:
         fault.inject(experiment)
         experiment.close(undisturbed, result)
+    except AssertionError as error:  # it did not get to its end: nothing is worse
+        result.lost += 1
+        result.notes.append(f"{fault.name}: {error}")
     finally:
         experiment.watcher.close()
         experiment.site.clear()
+        shutil.rmtree(root)
 
 
 def table(results: dict[tuple[str, str], Result]) -> str:

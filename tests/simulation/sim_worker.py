@@ -46,7 +46,7 @@ class SimWorker(Worker):
         self.kind = topology.kind_of(self.name)
         self.inputs: dict[str, Consumer] = {}
         self.outputs: dict[str, Producer] = {}
-        self.stopping = False
+        self.stopping = self.leaving = False
         self.step = Step.START
         self.due = 0
         self._waits_for: Sequence[int] = ()
