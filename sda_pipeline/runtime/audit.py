@@ -116,7 +116,8 @@ class _Audit:
             walked = self._walk(source)
             position = store.position(source)
             own = position.log_id == walked.log_id and position.log_first == 1
-            dlq.check_source(source, walked, unbroken=own or (walked.whole and walked.first == 1))
+            unbroken = own or (walked.whole and walked.first == 1)
+            dlq.check_source(source, walked, store.dlq_done(source), unbroken=unbroken)
             store.check_source(source, walked, report.fault)
         self.walked[source] = walked
         summed = store.sum_of(source, walked)

@@ -111,12 +111,20 @@ class DlqAudit:
             if moved or line.digest != _digest(entry):
                 self._report.fault(f"{where} stands in the DLQ with other contents")
 
-    def check_source(self, source: str, walked: Walked, *, unbroken: bool) -> None:
-        """After the walk of its log. ``unbroken``: its counts begin with those of this log."""
+    def check_source(
+        self, source: str, walked: Walked, witnessed: tuple[int, int], *, unbroken: bool
+    ) -> None:
+        """After the walk of its log. ``unbroken``: its counts begin with those of this log;
+        ``witnessed``: of which log, up to where, the correlator was told that the DLQ has all.
+        """
+        mark, (log_id, done) = self.mark(source), witnessed
+        if done > mark.done and mark.log_id in {0, log_id}:
+            says = f"it stands at {mark.done}, and the correlator was told {done}"
+            self._report.fault(f"dlq high-water mark of {source}: {says}")
         lines = {name: line for name, line in self._lines.items() if line.source == source}
-        log_id = f"{walked.log_id:016x}"
+        own = f"{walked.log_id:016x}"
         for name, line in lines.items():
-            held = line.log_id != log_id or line.position < walked.first or name in self._matched
+            held = line.log_id != own or line.position < walked.first or name in self._matched
             if not held:
                 at = f"dlq: {source} log position {line.position}, reject {line.index}"
                 self._report.fault(f"{at} stands there, and not in the log")

@@ -23,6 +23,7 @@ from sda_pipeline.records.rejects import Reject, pack_rejects, unpack_rejects
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.state.seal import Seal, with_crc
 from sda_pipeline.state.sqlite_file import row_crc
 from sda_pipeline.state.store import Changes, Contents, CorrelatorStore
 from sda_pipeline.topology import Topology, from_resolved_json, to_resolved_json
@@ -117,10 +118,29 @@ class Files:
     # --- correlator -----------------------------------------------------------------------------
 
     def commit(self, **changes: Any) -> None:
-        """One transaction in the correlator's store; see ``Changes``."""
+        """One transaction in the correlator's store, see ``Changes``, under the seal it had."""
         store = CorrelatorStore(self.state / "correlator")
+        seal = self._seal(store)
         store.commit(Changes(**changes), lambda: None)
+        if seal is not None:
+            self.reseal(lambda _: seal, store)
         store.close()
+
+    @staticmethod
+    def _seal(store: CorrelatorStore) -> Seal | None:
+        with store.env.begin() as txn:
+            return store._seal_in(txn)
+
+    def reseal(self, change: Callable[[Seal], Seal], store: CorrelatorStore | None = None) -> None:
+        """Put another seal on the correlator's store."""
+        opened = store or CorrelatorStore(self.state / "correlator")
+        seal = self._seal(opened)
+        assert seal is not None
+        value = with_crc("meta", b"seal", encode(change(seal)))
+        with opened.env.begin(write=True) as txn:
+            txn.put(b"seal", value, db=opened._db["meta"])
+        if store is None:
+            opened.close()
 
     def contents(self) -> Contents:
         store = CorrelatorStore(self.state / "correlator", readonly=True)

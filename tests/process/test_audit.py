@@ -93,6 +93,8 @@ def quarantine(files: Files) -> Line:
     )
     counts = tuple(files.log("radar")[-1].frame.counts.as_tuple())
     files.position("radar", lambda entry: entry.update(counts=counts))
+    found = files.contents().found
+    files.reseal(lambda _: found)
     return Line(
         at="2026-11-23T12:00:00Z", operator="radar", deaths=3, source="radar",
         generation=place[0], partition=place[1], offset=place[2], report=0,

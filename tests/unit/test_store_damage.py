@@ -13,7 +13,7 @@ import pytest
 from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 from sda_pipeline.state.environment import DATA_FILE, damage_of
 from sda_pipeline.state.recovery import CORRELATOR
-from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore
 from tests.unit.store_rig import Content, content_of, fill, step
 
 PAGE, META = 4096, 160  # a meta page's header and meta
@@ -104,9 +104,9 @@ def test_a_store_of_another_release_is_refused_by_its_version(tmp_path: Path) ->
     store = CorrelatorStore(tmp_path / CORRELATOR)
     changes = step(1)
     assert changes.meta is not None
-    changes.meta.format_version = 2
+    changes.meta.format_version = FORMAT_VERSION + 1
     store.commit(changes, lambda: None)
-    with pytest.raises(InvalidConfiguration, match="has format version 2, this release reads 1"):
+    with pytest.raises(InvalidConfiguration, match="has format version 3, this release reads 2"):
         store.reload_meta()
     store.close()
 
