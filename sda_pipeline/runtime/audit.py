@@ -81,9 +81,14 @@ class _Audit:
         """Subscriber and sink, each in one snapshot, against each other and the correlator."""
         topology, fault = self.topology, self.report.fault
         path = topology.subscriber / subscriber_store.FILE_NAME
+        with alert_log.viewing(topology.state / ALERTS) as view:
+            confirmed = view.confirmed() if view is not None else 0
         with subscriber_store.viewing(path) as subscriber:
             ledger = LedgerAudit(subscriber, fault)
             self.sub_pos = subscriber.position if subscriber else 0
+            if self.sub_pos < confirmed:
+                says = f"the sink was told {confirmed:#x}"
+                fault(f"subscriber.sqlite: it stands at {self.sub_pos:#x}, {says}")
             with alert_log.viewing(topology.state / ALERTS) as view:
                 if view is None:
                     ledger.begin(1, pruned=False)

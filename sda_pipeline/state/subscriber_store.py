@@ -17,17 +17,17 @@ from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SEEN_SET_KEPT_NS
 from sda_pipeline.records.time_text import format_time
 from sda_pipeline.state.alert_state import UNSEEN, Action, State, Stored
+from sda_pipeline.state.row_crc import check_row, row_crc
 from sda_pipeline.state.sqlite_file import (
     META_SCHEMA,
     SqliteFile,
-    check_row,
     read_meta,
     reading,
-    row_crc,
 )
+from sda_pipeline.state.witness import differences, sums_of
 from sda_pipeline.vocabulary import Effect
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no witness; the first start adds it
 FILE_NAME = "subscriber.sqlite"
 PRUNE_MAX = 2_000  # old alerts forgotten in one transaction; bounds its pause
 
@@ -49,6 +49,7 @@ _SCHEMA = (
 )
 _SEEN = "alert_id, sequence, state, level, final, closes_ns, body"
 _LEDGER = "alert_id, sequence, effect, level, final, position, at_ns, ingest_ns"
+_WITNESS = {"ledger": sums_of("ledger"), "seen": sums_of("seen")}
 
 
 class SubscriberStore:
@@ -56,8 +57,9 @@ class SubscriberStore:
 
     def __init__(self, path: Path) -> None:
         """Open, repair, check; see ``SqliteFile`` for the errors."""
-        self._file = SqliteFile(path, _SCHEMA, FORMAT_VERSION, ("meta", "seen"), _HINT)
+        self._file = SqliteFile(path, _SCHEMA, FORMAT_VERSION, ("meta", "seen"), _HINT, _WITNESS)
         self._db, self.created = self._file.db, self._file.created
+        self._witness = self._file.witness
         try:
             self.position, self.newest_closes_ns = self._file.load_meta()
             last = self._file.rows(f"SELECT {_LEDGER}, crc FROM ledger ORDER BY id DESC LIMIT 1")  # noqa: S608
@@ -70,14 +72,16 @@ class SubscriberStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything one batch changes; committed with sync, or nothing of it."""
-        before = self.position, self.newest_closes_ns
+        before, sums = (self.position, self.newest_closes_ns), dict(self._witness.sums)
         try:
             with self._file.transaction():
                 yield
                 self._file.store_meta(self.position, self.newest_closes_ns)
                 self._forget()
+                self._witness.store()
         except BaseException:
             self.position, self.newest_closes_ns = before
+            self._witness.restore(sums)
             raise
 
     def stored(self, alert_id: str) -> Stored:
@@ -102,9 +106,11 @@ class SubscriberStore:
         row = (
             alert_id, new.sequence, str(new.state), new.level, int(new.final), new.closes_ns, body,
         )  # fmt: skip
-        self._db.execute(
-            "INSERT OR REPLACE INTO seen VALUES(?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_crc(*row))
-        )
+        old = self._db.execute("SELECT crc FROM seen WHERE alert_id = ?", (alert_id,)).fetchall()
+        self._witness.remove("seen", (crc for (crc,) in old))
+        values = (*row, row_crc(*row))
+        self._db.execute("INSERT OR REPLACE INTO seen VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._witness.add("seen", values[-1])
         self.newest_closes_ns = max(self.newest_closes_ns, new.closes_ns)
 
     def act(self, action: Action) -> None:
@@ -116,16 +122,18 @@ class SubscriberStore:
             action.alert_id, action.sequence, str(action.effect), action.level, int(action.final),
             action.position, action.at_ns, action.ingest_ns,
         )  # fmt: skip
-        self._db.execute(
-            "INSERT INTO ledger VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_crc(*row))
-        )
+        values = (*row, row_crc(*row))
+        self._db.execute("INSERT INTO ledger VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._witness.add("ledger", values[-1])
 
     def _forget(self) -> None:
         """Forget alerts closed 30 days before the newest; later records of theirs are refused."""
-        self._db.execute(
-            "DELETE FROM seen WHERE rowid IN (SELECT rowid FROM seen WHERE closes_ns < ? LIMIT ?)",
+        gone = self._db.execute(
+            "DELETE FROM seen WHERE rowid IN (SELECT rowid FROM seen WHERE closes_ns < ? LIMIT ?)"
+            " RETURNING crc",
             (self.newest_closes_ns - SEEN_SET_KEPT_NS, PRUNE_MAX),
         )
+        self._witness.remove("seen", (crc for (crc,) in gone.fetchall()))
 
     def close(self) -> None:
         self._file.close()
@@ -155,6 +163,10 @@ class SubscriberView:
         """The ledger in order: row id and action."""
         for row in self._db.execute(f"SELECT id, {_LEDGER}, crc FROM ledger ORDER BY id"):  # noqa: S608
             yield row[0], _action(row[1:])
+
+    def differences(self) -> Iterator[str]:
+        """What is not as it was committed, beginning with its table."""
+        return differences(self._db, _WITNESS)
 
     def seen(self) -> Iterator[tuple[str, Stored, bytes]]:
         """The seen-set: alert, what is stored of it, its current record."""

@@ -23,8 +23,8 @@ from sda_pipeline.records.rejects import Reject, pack_rejects, unpack_rejects
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.runtime.audit_report import AuditReport
+from sda_pipeline.state.row_crc import row_crc
 from sda_pipeline.state.seal import Seal, with_crc
-from sda_pipeline.state.sqlite_file import row_crc
 from sda_pipeline.state.store import Changes, Contents, CorrelatorStore
 from sda_pipeline.topology import Topology, from_resolved_json, to_resolved_json
 
