@@ -140,7 +140,8 @@ class DlqAudit:
         if not mark.entries - later.expired <= held <= later.entries - mark.expired:
             says = f"it counts {mark.entries} entries, {mark.expired} of them expired"
             yield f"{says}; the files hold {held}"
-        beyond = [line for line in own if (line.position, line.index) > _reach(later)]
+        reach = max(_reach(later), (later.again, float("inf")))  # below ``again`` they may be known
+        beyond = [line for line in own if (line.position, line.index) > reach]
         if beyond and (later.log_id == walked.log_id or not later.log_id):
             at = f"{beyond[0].position}/{beyond[0].index}"
             yield f"it stands at {later.position}/{later.index}, and an entry of {at} is there"
@@ -152,16 +153,18 @@ class DlqAudit:
             yield "it knows of no other log, and entries of another log are there"
         if mark.log_id != walked.log_id:
             return
-        if mark.position > walked.end:
-            yield f"it stands at {mark.position}, the log ends at {walked.end}"
+        if max(mark.position, mark.again) > walked.end:
+            says = f"it stands at {mark.position}, is to see again what is up to {mark.again}"
+            yield f"{says}; the log ends at {walked.end}"
         standing = walked.at.get(mark.position)
-        if standing is not None:
+        if standing is not None and mark.position >= mark.again:
             last = standing.rejects - 1
             if not (mark.index == last if mark.complete else NO_INDEX < mark.index <= last):
                 says = f"{mark.index}, complete: {mark.complete}, of position {mark.position}"
                 yield f"it stands at {says}, which holds {standing.rejects} rejects"
         standing = walked.at.get(mark.done) if mark.done else START
-        if unbroken and not mark.replaced and standing is not None:
+        known = unbroken and not mark.replaced and mark.position >= mark.again
+        if known and standing is not None:
             refused = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
             if refused != mark.entries:
                 yield f"it counts {mark.entries} entries, the log {refused} refused up to there"
