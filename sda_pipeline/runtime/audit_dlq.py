@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from sda_pipeline.dlq.entry import Entry, dlq_id, entry_of
 from sda_pipeline.dlq.marks import NO_INDEX, NOTHING, Mark
+from sda_pipeline.dlq.quarantine_count import NAME as COUNT_NAME
+from sda_pipeline.dlq.quarantine_count import read_count
 from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
-from sda_pipeline.dlq.quarantine_file import read_quarantine
+from sda_pipeline.dlq.quarantine_file import counted, read_quarantine
 from sda_pipeline.dlq.reading import POS_NAME, derive, read_entries
 from sda_pipeline.records.frames import Counts, Header
 from sda_pipeline.records.rejects import KIND_REJECTS, Reject, RejectHead
@@ -46,6 +48,7 @@ class DlqAudit:
         self._lines: dict[str, _Line] = {}  # by dlq_id, unless its part of the log is gone
         self._count: Counter[str] = Counter()  # lines by source
         self._matched: set[str] = set()
+        self.waiting = 0  # rejects of the logs that are on their way here
         self._told: dict[str, list[Reject]] = {source: [] for source in topology.sources}
         self._before: dict[str, Mark] = {}
         self._after: dict[str, Mark] = {}
@@ -101,6 +104,7 @@ class DlqAudit:
                 self._told[source].append(reject)
             line = self._lines.get(entry.dlq_id)
             if line is None:
+                self.waiting += header.position > done
                 if header.position <= done:
                     self._report.fault(f"{where} is not in the DLQ")
                 continue
@@ -170,14 +174,19 @@ class DlqAudit:
                 yield f"it counts {mark.entries} entries, the log {refused} refused up to there"
 
     def check_quarantine(
-        self, state: Path, reported: Mapping[str, int], skipped: Mapping[str, int]
+        self, state: Path, reported: Mapping[str, int], skipped: Mapping[str, int], *, sealed: bool
     ) -> None:
         """Rows skipped or reported as quarantined, and rejects that say so, are in the file, which
-        is read last: it is written first.
+        is read last: it is written first. ``sealed``: this release has written the state.
         """
         path = state / QUARANTINE
         with self._report.reading():
-            lines = read_quarantine(path)
+            lines, found = read_quarantine(path), counted(path)
+            count = read_count(state / COUNT_NAME)
+            if count is not None and (why := count.fault(found.lines, found.total)):
+                self._report.fault(f"{path.name}: {why}")
+            if count is None and lines and sealed:
+                self._report.fault(f"{path.name}: {COUNT_NAME} beside it is missing")
             named = Counter(line.source for line in lines if line.report)
             known = {(line.source, line.coordinates) for line in lines}
             for source, told in reported.items():
