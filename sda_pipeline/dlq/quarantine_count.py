@@ -31,6 +31,8 @@ class Count(msgspec.Struct, frozen=True):
         """Why a file with so many lines is not the one counted; "" when it is, or lacks only the
         line that was about to be written.
         """
+        if self.before >= self.total and self != Count():
+            return f"{NAME} beside it contradicts itself"
         if (lines, total) in {(self.lines, self.total), (self.lines - 1, self.before)}:
             return ""
         if lines in {self.lines, self.lines - 1}:

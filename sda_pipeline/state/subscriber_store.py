@@ -10,8 +10,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SEEN_SET_KEPT_NS
@@ -26,6 +27,8 @@ from sda_pipeline.state.sqlite_file import (
 )
 from sda_pipeline.state.witness import differences, sums_of
 from sda_pipeline.vocabulary import Effect
+
+_E = TypeVar("_E", bound=StrEnum)
 
 FORMAT_VERSION = 2  # 1 had no witness; the first start adds it
 FILE_NAME = "subscriber.sqlite"
@@ -149,7 +152,15 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     *values, crc = row
     alert_id, sequence, state, level, final, closes_ns, _ = values
     check_row(f"alert {alert_id} of subscriber.sqlite", crc, *values)
-    return Stored(State(state), sequence, level, bool(final), closes_ns)
+    return Stored(_named(State, state), sequence, level, bool(final), closes_ns)
+
+
+def _named(kind: type[_E], value: str) -> _E:
+    """A member of a vocabulary by its value."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise StateCorrupt("read subscriber.sqlite", str(error), _HINT) from error
 
 
 class SubscriberView:
@@ -218,7 +229,7 @@ def _action(row: tuple[Any, ...]) -> Action:
     alert_id, sequence, effect, level, final, position, at_ns, ingest_ns = values
     check_row(f"the effect on alert {alert_id}", crc, *values)
     return Action(
-        alert_id, sequence, Effect(effect), level, bool(final), position, at_ns, ingest_ns
+        alert_id, sequence, _named(Effect, effect), level, bool(final), position, at_ns, ingest_ns
     )
 
 
