@@ -55,8 +55,8 @@ def _row(name: str) -> Callable[[Files], None]:
 
     def change(record: Logged) -> Logged:
         rows = record.frame.rows.copy()
-        field = rows[name].view(np.uint8)
-        field[..., 0] ^= 1
+        assert ROW.fields is not None
+        rows.view(np.uint8).reshape(len(rows), ROW.itemsize)[:, ROW.fields[name][1]] ^= 1
         return record.with_rows(rows)
 
     return in_log(1, change)
