@@ -23,8 +23,11 @@ _encode = msgspec.msgpack.encode
 class Checkpoints:
     """The store, the outbox counter and the pauses its commits cause."""
 
-    def __init__(self, store: CorrelatorStore, meta: Meta, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: CorrelatorStore, meta: Meta, clock: Clock,
+        dlq_done: Callable[[], dict[str, tuple[int, int]]] = dict,
+    ) -> None:  # fmt: skip
+        self._store, self._clock, self._dlq_done = store, clock, dlq_done
         self.meta = meta
         self.outbox = store.outbox()
         self._pauses_ns: list[int] = []
@@ -53,8 +56,9 @@ class Checkpoints:
         end = entries[-1].position if entries else self.meta.outbox_end
         closed_to = self.meta.closed_to if effects.closed_to is None else effects.closed_to
         meta = msgspec.structs.replace(
-            self.meta, outbox_end=end, outbox_deleted=gone, closed_to=closed_to
-        )
+            self.meta, outbox_end=end, outbox_deleted=gone, closed_to=closed_to,
+            dlq_done=self.meta.dlq_done | self._dlq_done(),
+        )  # fmt: skip
         self._store.commit(
             Changes(
                 rows=effects.rows,
@@ -96,6 +100,11 @@ class Checkpoints:
         return self._store.rows()
 
     def close(self) -> None:
+        """Write down how far the DLQ has come, for an audit, and close."""
+        done = self.meta.dlq_done | self._dlq_done()
+        if done != self.meta.dlq_done:
+            meta = msgspec.structs.replace(self.meta, dlq_done=done)
+            self._store.commit(Changes(meta=meta), lambda: None)
         self._store.close()
 
 

@@ -68,7 +68,15 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
                  snapshot=meta.snapshot, positions=positions)  # fmt: skip
     for source, position in positions.items():
         check_not_behind(worker, f"{source}.applied", position)
-    return core, Checkpoints(store, meta, worker.clock)
+    return core, Checkpoints(store, meta, worker.clock, lambda: _dlq_done(worker))
+
+
+def _dlq_done(worker: Worker) -> dict[str, tuple[int, int]]:
+    """Which log's rejects the DLQ holds, and up to where, by source, as far as the board says."""
+    board = worker.board
+    told = {s: (board.get(f"{s}.dlq_log"), board.get(f"{s}.dlq_done"))
+            for s in worker.topology.sources}  # fmt: skip
+    return {source: (log_id, done) for source, (log_id, done) in told.items() if log_id}
 
 
 def _rebuild(worker: Worker, inputs: Inputs, store: CorrelatorStore, meta: Meta) -> Correlation:
@@ -127,6 +135,7 @@ def _log_start(worker: Worker, source: str) -> SourcePosition | None:
     before = parse_payload(first.header, first.payload).counts.rows - first.header.logged
     return SourcePosition(
         log_id=log.log_id, log_first=log.first, position=log.first - 1, missing=before,
+        catalogues=(),
         counts=Counts(read=before, rows=before).as_tuple(),
     )  # fmt: skip
 

@@ -98,7 +98,7 @@ class _Loop:
                 entry_of(reject, head, index, source, topic)
                 for index, reject in enumerate(rejects[skip:], head.first + skip)
             ]
-            if new and mark.replaced:
+            if new and (mark.replaced or head.position <= mark.again):
                 known = self.known_ids(source, mark.log_id, entries)
                 new = [entry for entry in new if entry.dlq_id not in known]
             entries += new

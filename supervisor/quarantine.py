@@ -30,6 +30,8 @@ class Quarantine:
         self._file = QuarantineFile(topology.state / NAME)
         if self._file.torn_bytes:
             tell(Note(Event.QUARANTINE_REPAIRED, {"cut_bytes": self._file.torn_bytes}))
+        if self._file.why:
+            tell(Note(Event.QUARANTINE_REPAIRED, {"why": self._file.why}))
         for source in topology.sources:
             self._publish(source)
 

@@ -50,7 +50,7 @@ class Correlation:
         catalogue_hash: int,
         adopted: Iterable[OpenAlert] = (),
     ) -> None:
-        self.positions = {source: SourcePosition() for source in sources}
+        self.positions = {source: SourcePosition(catalogues=()) for source in sources}
         self.alerts: dict[str, AlertState] = {}
         self.closed_to = 0  # C up to which finals were emitted, ns
         self.quarantined: dict[str, set[Coordinates]] = {}  # by source; never applied

@@ -97,6 +97,20 @@ def encode_line(entry: Entry) -> bytes:
     return b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
 
 
+def is_whole(line: bytes) -> bool:
+    """Whether a line is what was written, whatever release wrote it: by its CRC alone, when it has
+    one.
+    """
+    body, found, tail = line.strip().rpartition(_CRC_KEY)
+    if found:
+        return tail == b"%d}" % zlib.crc32(body)
+    try:
+        _peek.decode(line)
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    return True
+
+
 class _Peek(msgspec.Struct):
     schema_version: int
 

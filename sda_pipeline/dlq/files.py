@@ -30,6 +30,7 @@ from sda_pipeline.dlq.reading import (
     read_entries,
     read_marks,
 )
+from sda_pipeline.dlq.repair import damaged_files, keep_aside, set_back, take_out
 from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
@@ -70,10 +71,38 @@ class DlqFiles:
         start = names.index(derived.first_unsynced) if derived.first_unsynced else 0
         for path in files[start:]:
             _sync(path)
+        self._repair(files)
         if files:
             self._use(files[-1])
         hit("recovery_synced")
         self.store_marks({})
+
+    def _repair(self, files: list[Path]) -> None:
+        """Move damaged lines aside and have their rejects sent again. After a kill in between the
+        damage is found again.
+        """
+        files = [path for path in files if not self._is_expired(path)]
+        damaged = damaged_files(files)
+        if not damaged:
+            return
+        # 1 the damaged lines into a file of their own
+        for found in damaged:
+            where = f"{found.path.name} line {', '.join(map(str, found.lines))}"
+            aside = keep_aside(found)
+            self.faults.append(f"{where}: its CRC is wrong; it was moved to {aside.name}")
+        _sync(self.directory)
+        # 2 marks below the damage; they speak of the files as step 3 leaves them
+        newest = files[-1]
+        self._name = newest.name
+        self._size = {found.path: found.size for found in damaged}.get(newest, _size(newest))
+        self.store_marks(set_back(self.marks, files, damaged))
+        # 3 the files without the damaged lines
+        for found in damaged:
+            take_out(found)
+        _sync(self.directory)
+
+    def _is_expired(self, path: Path) -> bool:
+        return bool(self._oldest) and order_of(path.name) < order_of(self._oldest)
 
     def _use(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -198,6 +227,10 @@ def _cut_torn_line(path: Path) -> str:
         return ""
     os.truncate(path, whole)
     return f"{path.name}: a torn last line of {len(data) - whole} bytes was cut"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _date(now_ns: int) -> str:

@@ -27,6 +27,8 @@ from pathlib import Path
 
 import msgspec
 
+from sda_pipeline.dlq.quarantine_count import NAME as COUNT_NAME
+from sda_pipeline.dlq.quarantine_count import Count, read_count, write_count
 from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 
 NAME = "quarantine.jsonl"
@@ -92,14 +94,52 @@ def _decode(path: Path, number: int, text: bytes) -> Line:
     )
 
 
+def counted(path: Path) -> Count:
+    """What a count of the lines in the file would say."""
+    count, data = Count(), path.read_bytes() if path.exists() else b""
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        count = count.plus(zlib.crc32(line))
+    return count
+
+
+def _encode(line: Line) -> bytes:
+    body = msgspec.json.encode(line)[:-1]
+    return b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
+
+
 class QuarantineFile:
-    """The one writer. ``lines`` are durable; ``torn_bytes`` of a last line were cut on opening."""
+    """The one writer. ``lines`` are durable; ``torn_bytes`` of a last line were cut on opening;
+    ``why`` says what else is wrong with the file, "" when nothing is.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open what is there; raises as ``read_quarantine``."""
         self.path = path
         self.lines = read_quarantine(path)
         self.torn_bytes = self._cut_torn_line()
+        self._count_path, self.why = path.with_name(COUNT_NAME), ""
+        try:
+            self._count = self._settled()
+        except OSError as error:
+            raise Unreachable(f"open {path}", error.strerror or str(error)) from error
+
+    def _settled(self) -> Count:
+        """The count, made anew when there is none or a line was not written after it.
+
+        A file with other lines than were counted stays in contradiction, for the audit to tell.
+        """
+        found, known = counted(self.path), None
+        try:
+            known = read_count(self._count_path)
+        except StateCorrupt as error:
+            self.why = f"{error.action}: {error.why}"
+        if known is not None and self.path.exists():
+            self.why = known.fault(found.lines, found.total)
+            if self.why:
+                return known
+        if known != found and self.path.parent.exists():
+            write_count(self._count_path, found)
+        return found
 
     def _cut_torn_line(self) -> int:
         if not self.path.exists():
@@ -113,9 +153,11 @@ class QuarantineFile:
 
     def append(self, line: Line) -> None:
         """Add a line, durable on return. SdaError when it cannot be: nothing may rest on it."""
-        body = msgspec.json.encode(line)[:-1]
-        data = b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
+        data = _encode(line)
         try:
+            count = self._count.plus(zlib.crc32(data))
+            write_count(self._count_path, count)
+            self._count = count
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if os.write(fd, data) != len(data):

@@ -106,6 +106,8 @@ LOG_LIES: dict[str, Lie] = {
     **{f"header {name}": (
         in_log(1, lambda r, n=name: r.with_header(**{n: 1})), f"{LOG} 2: ")
         for name in ("kind", "watermark", "max_time", "ingest", "logged", "payload_crc")},
+    **{f"header catalogue of record {at}": (
+        in_log(at, lambda r: r.with_header(catalogue=1)), POSITIONS) for at in (0, 1)},
     "a row less": (in_log(0, without_row), f"{LOG} 1: it counts"),
     "a row less, counted": (lambda f: f.relog("radar", lambda log: [
         log[0], *(late_instead(record, log[1]) for record in log[1:])]), POSITIONS),

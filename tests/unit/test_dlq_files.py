@@ -197,8 +197,10 @@ def test_a_damaged_line_is_told_and_stepped_over(root: Path) -> None:
     assert [(e.log_position, e.index) for e in entries] == [(1, 0), (1, 2), (2, 0), (2, 2)]
     assert [(skip.file, skip.line) for skip in told] == [(path.name, 2), (path.name, 5)]
     with DlqFiles(root) as files:
-        assert len(files.faults) == 2
-        assert path.read_bytes() == b"".join(lines)  # nothing is thrown away
+        assert len(files.faults) == 3
+        assert path.read_bytes() == b"".join((lines[0], *lines[2:]))
+        (aside,) = root.glob("*.damaged-1")
+        assert aside.read_bytes() == lines[1]  # nothing is thrown away
 
 
 def test_a_newer_marks_file_is_refused(files: DlqFiles, root: Path) -> None:
