@@ -64,6 +64,9 @@ class FakeWorker:
         (producer,) = self.outputs.values()
         return producer
 
+    def finished(self, drained: Callable[[], bool]) -> bool:
+        return drained()
+
     def beat(self, step: object) -> None:
         pass
 
