@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
     t: I8  # ns
     ids: npt.NDArray[np.uint64]  # (n, 2)
 
-    def keys(self) -> list[Key]:
+    def names(self) -> list[Key]:
         """By what each is known."""
         return _keys(self.sat, self.t, self.ids)
 
@@ -47,7 +47,7 @@ def find(view: LogView, wanted: Wanted, lateness: Lateness) -> set[Key]:
     """
     if not len(wanted.t) or view.end < view.first:
         return set()
-    keys, low_halves = set(wanted.keys()), np.unique(wanted.ids[:, 1])
+    keys, low_halves = set(wanted.names()), np.unique(wanted.ids[:, 1])
     first = _first_reaching(view, int(wanted.t.min()) - lateness.max_ns - SLACK_NS)
     past = int(wanted.t.max()) + lateness.allowed_ns + SLACK_NS
     found: set[Key] = set()

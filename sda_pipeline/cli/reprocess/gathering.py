@@ -132,7 +132,7 @@ def _read_records(place: Place, entries: Sequence[Entry], readers: Sequence[str]
     for kind, places in of_kind.items():
         decoded = decode_batch(kind, [entries[at].original_payload for at in places])
         index = [places[k] for k in decoded.index.tolist()]
-        keys = Wanted(decoded.sat, decoded.t, decoded.ids).keys()
+        keys = Wanted(decoded.sat, decoded.t, decoded.ids).names()
         for at, key, t in zip(index, keys, decoded.t.tolist(), strict=True):
             found[at] = Record(key, t)
         for rejected in decoded.rejects:
