@@ -7,6 +7,7 @@ as ``Facts``; who finds them out is ``sda_pipeline/cli/reprocess``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,8 @@ from sda_pipeline.records.time_text import format_time
 from sda_pipeline.vocabulary import ErrorKind
 
 _MS_NS = 1_000_000
+_MS_MAX = 1 << 42  # year 2109: beyond, ns do not fit into 64 bits
+_IS_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class Verdict(StrEnum):
@@ -80,8 +83,10 @@ class Filters:
 
 
 def name_of(entry: Entry) -> str:
-    """Its ``dlq_id``; version 1 without the additive fields is named by what it has."""
-    return entry.dlq_id or dlq_id(
+    """Its ``dlq_id``; an entry without one of ours is named by its coordinates."""
+    if _IS_NAME.fullmatch(entry.dlq_id):
+        return entry.dlq_id
+    return dlq_id(
         entry.operator, entry.topic, entry.generation, entry.partition, entry.offset,
         error_kind=entry.error_kind,
     )  # fmt: skip
@@ -89,7 +94,12 @@ def name_of(entry: Entry) -> str:
 
 def root_of(entry: Entry) -> str:
     """The name of the record's first life."""
-    return entry.root or name_of(entry)
+    return entry.root if _IS_NAME.fullmatch(entry.root) else name_of(entry)
+
+
+def timestamp_of(entry: Entry) -> int:
+    """The message's timestamp, ms; of an entry that has none, when it was refused."""
+    return entry.message_timestamp_ms or entry.timestamp_unix_ms
 
 
 class Life(NamedTuple):
@@ -171,7 +181,7 @@ class Outcome:
     def order(self) -> tuple[int, int, int]:
         """Sent in order of event time, one never makes another late."""
         entry, event_ns = self.entry, self.facts.event_ns
-        at = entry.message_timestamp_ms * _MS_NS if event_ns is None else event_ns
+        at = timestamp_of(entry) * _MS_NS if event_ns is None else event_ns
         return at, entry.partition, entry.offset
 
     @property
@@ -234,6 +244,10 @@ def _hopeless(entry: Entry, facts: Facts) -> str:
         return f"{facts.reader} has ended its finite input and reads no further"
     if not entry.original_payload:
         return "its bytes were not kept"
+    if not (entry.key.isascii() or max(entry.key) <= "\xff"):
+        return "its key is not one of ours"
+    if not 0 <= timestamp_of(entry) < _MS_MAX:
+        return f"its message timestamp {timestamp_of(entry)} ms is no time"
     return ""
 
 

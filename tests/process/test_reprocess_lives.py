@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
 
 from sda_pipeline.broker.connect import open_consumer
@@ -14,6 +15,7 @@ from sda_pipeline.dlq.redrive_headers import read_headers
 from sda_pipeline.limits import REDRIVE_ATTEMPTS_MAX
 from tests.process import verdict
 from tests.process.flow import PLAYBACK
+from tests.process.poison import quarantined, radar_messages
 from tests.process.reprocess_rig import (
     Live,
     copy_with_state,
@@ -22,8 +24,10 @@ from tests.process.reprocess_rig import (
     refused_first,
     reprocess,
     sendings,
+    taken,
 )
 from tests.process.site import Site
+from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -92,6 +96,41 @@ def test_a_record_that_fails_again_keeps_its_root_and_counts_attempts(
         check_story(site, next(iter(first)))
         live.stop()
     check_trial(copy_with_state(site, tmp_path / "copy"), len(in_dlq(site)))
+
+
+def last_radar_record(site: Site) -> str:
+    """The observation id that is the newest of its topic: the watermark never passes it."""
+    truth = orjson.loads((site.root / "traffic.jsonl.truth.json").read_bytes())
+    faulty = {fault["id"] for fault in truth["faults"]}
+    good = [m["value"] for m in radar_messages(site) if m.get("value", {}).get("id") not in faulty]
+    return str(max((value for value in good if value), key=lambda v: v["obTime"])["id"])
+
+
+def test_a_quarantined_record_is_tried_again_only_by_force(site: Site) -> None:
+    site.write_topology(**PLAYBACK)
+    deadly = f"radar.row@{last_radar_record(site)}:kill"
+    arguments = ("run", "--yes", "--error-kind", "Quarantined")
+    with Live(site, failpoints=deadly) as live:
+        wait_until(lambda: len(quarantined(site)) == 1, site.story)
+        live.settle()
+        told = reprocess(site, *arguments).said
+        assert (told["sent"], told["summary"]["verdicts"]["skipped"]) == (0, 1)
+        told = reprocess(site, *arguments, "--force").said
+        assert told["sent"] == 1
+        assert "three times again" in told["summary"]["warnings"][-1]
+        wait_until(lambda: len(quarantined(site)) == 2, site.story)
+        live.settle()
+        live.stop()
+    first, second = quarantined(site)
+    assert (second.root, second.attempts) == (first.dlq_id, 1)
+    assert second.offset > first.offset
+    before = taken(site)
+    with Live(site) as live:  # the release with the fix
+        assert reprocess(site, *arguments, "--force").said["sent"] == 1
+        live.settle()
+        assert len(quarantined(site)) == 2
+        assert taken(site) == before + 1
+        live.stop()
 
 
 def check_story(site: Site, root: str) -> None:

@@ -59,6 +59,18 @@ def came_back(first: Entry, offset: int, attempts: int = 1) -> Entry:
     )  # fmt: skip
 
 
+ENTRIES = [
+    entry(1),
+    entry(2, error_kind="Deserialization", original_payload=b"\xff{broken", key="\xff"),
+    entry(3, attempts=3, root="ab" * 16),
+    entry(4, error_kind="Quarantined"),
+    entry(5, operator="optical", topic="sda.obs.optical"),
+    came_back(entry(6), 60),
+    entry(6),
+    entry(7, operator="gone", topic="sda.obs.gone"),
+]
+
+
 def old_line(found: Entry) -> bytes:
     """The entry as a release of version 1 wrote it."""
     fields = json.loads(encode_line(found)) | {"schema_version": 1}

@@ -22,6 +22,8 @@ from sda_pipeline.dlq.redrive import (
     decide,
     name_of,
     plan,
+    root_of,
+    timestamp_of,
 )
 from sda_pipeline.vocabulary import ErrorKind
 from tests.unit.redrive_rig import T0, TOPIC, came_back, entry
@@ -121,6 +123,22 @@ def test_version_one_without_a_name_is_named_by_its_coordinates() -> None:
     bare = msgspec.structs.replace(entry(1), dlq_id="", root="")
     assert name_of(bare) == entry(1).dlq_id
     assert decide(bare, FACTS, force=False).intent[:2] == (name_of(bare), name_of(bare))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"key": "\u20ac"}, {"message_timestamp_ms": -1}, {"message_timestamp_ms": 1 << 63}],
+)
+def test_a_line_of_somebody_else_is_never_a_crash(changes: dict[str, object]) -> None:
+    outcome = decide(entry(1, **changes), FACTS, force=True)
+    assert (outcome.verdict, outcome.sends) == (Verdict.SKIPPED, False)
+    assert outcome.why
+
+
+def test_foreign_names_are_replaced_and_a_missing_timestamp_is_that_of_the_rejection() -> None:
+    odd = entry(1, dlq_id="\u00e9", root="nobody", message_timestamp_ms=0)
+    assert name_of(odd) == root_of(odd) == entry(1).dlq_id
+    assert timestamp_of(odd) == odd.timestamp_unix_ms
 
 
 ENTRIES = st.builds(

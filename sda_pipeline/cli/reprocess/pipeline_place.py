@@ -57,7 +57,9 @@ class Place:
         return next(readers, "")
 
     def running(self) -> bool:
-        """Whether a tree holds the state directory's lock."""
+        """Whether a tree holds the state directory's lock. Leaves nothing behind."""
+        if not (self.state / LOCK).exists():
+            return False
         try:
             with locked(self, "look"):
                 return False

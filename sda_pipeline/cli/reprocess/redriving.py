@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from sda_pipeline import failpoints
 from sda_pipeline.broker.port import OutMessage, Producer
 from sda_pipeline.clock import Clock
-from sda_pipeline.dlq.redrive import Outcome, chunks
+from sda_pipeline.dlq.redrive import Outcome, chunks, timestamp_of
 from sda_pipeline.dlq.redrive_headers import write_headers
 from sda_pipeline.dlq.reprocess_ledger import ReprocessLedger
 from sda_pipeline.errors import Transient, Unreachable
@@ -102,4 +102,4 @@ class Redriver:
 def _message(outcome: Outcome) -> OutMessage:
     entry = outcome.entry
     headers = write_headers(outcome.intent.root, outcome.attempts)
-    return OutMessage(entry.key_bytes, entry.original_payload, entry.message_timestamp_ms, headers)
+    return OutMessage(entry.key_bytes, entry.original_payload, timestamp_of(entry), headers)
