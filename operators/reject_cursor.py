@@ -76,7 +76,8 @@ class RejectCursor:
             after = self._next_index + len(chunk)
             head = RejectHead(
                 self._source, KIND_REJECTS, len(chunk), self._log.log_id, position,
-                self._next_index, int(after == len(entries)), ingest_ns, record.header.catalogue,
+                self._next_index, int(after == len(entries)), ingest_ns,
+                catalogue=record.header.catalogue,
             )  # fmt: skip
             payload = pack_rejects(chunk)
             if not self._ring.try_publish(head.pack(), (payload,), zlib.crc32(payload)):

@@ -103,7 +103,7 @@ def entry_of(reject: Reject, head: RejectHead, index: int, operator: str, topic:
         log_id=f"{head.log_id:016x}",
         log_position=head.position,
         index=index,
-        catalogue=f"{head.catalogue:016x}",
+        catalogue=f"{head.catalogue:016x}" if head.catalogue else "",
     )
 
 

@@ -175,7 +175,7 @@ class Outcome:
         if facts.sent is None or facts.sent.done_ns is not None:
             return False
         back = facts.newer is not None and facts.newer.attempts >= facts.sent.attempts
-        return facts.in_log or back
+        return back or _is_taken(self.entry, facts)
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -200,7 +200,7 @@ def decide(entry: Entry, facts: Facts, *, force: bool) -> Outcome:
     rules = (
         (Verdict.CAME_BACK, _came_back(facts), False),
         (Verdict.SKIPPED, _hopeless(entry, facts), False),
-        (Verdict.KNOWN, _known(facts), force),
+        (Verdict.KNOWN, _known(entry, facts), force),
         (Verdict.SKIPPED, "" if force else _needs_force(entry), False),
     )
     for verdict, why, sends in rules:
@@ -219,9 +219,17 @@ def _came_back(facts: Facts) -> str:
     return "" if newer is None else f"refused again as {newer.name}, attempt {newer.attempts}"
 
 
-def _known(facts: Facts) -> str:
+def _is_taken(entry: Entry, facts: Facts) -> bool:
+    """Whether the log shows that the pipeline has this observation.
+
+    A quarantined one may be there from before: it is the correlator that skips its row.
+    """
+    return facts.in_log and entry.error_kind != ErrorKind.QUARANTINED
+
+
+def _known(entry: Entry, facts: Facts) -> str:
     """Why a second copy would be a duplicate."""
-    if facts.in_log:
+    if _is_taken(entry, facts):
         return f"{facts.reader} has this observation"
     if facts.sent is None or facts.sent.done_ns is None:
         return ""

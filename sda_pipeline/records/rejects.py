@@ -36,7 +36,7 @@ class RejectHead(NamedTuple):
 
     ``first`` is the index of the first reject within its position; ``last`` is 1 on the last chunk
     of that position. A progress head (``kind`` 2) has no rejects. ``ingest`` in ns. ``catalogue``
-    is that of the log record: by what the records were judged; 0 in a progress head.
+    is that of the log record: by what the records were judged; 0: not known.
     """
 
     source: int

@@ -94,7 +94,7 @@ class DlqAudit:
     def rejects(self, source: str, header: Header, rejects: list[Reject]) -> None:
         """The rejects of one log record."""
         head = RejectHead(
-            0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0, header.catalogue
+            0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0, catalogue=header.catalogue
         )
         done = self.done(source, header.log_id)
         for index, reject in enumerate(rejects):

@@ -102,8 +102,9 @@ def last_radar_record(site: Site) -> str:
     """The observation id that is the newest of its topic: the watermark never passes it."""
     truth = orjson.loads((site.root / "traffic.jsonl.truth.json").read_bytes())
     faulty = {fault["id"] for fault in truth["faults"]}
-    good = [m["value"] for m in radar_messages(site) if m.get("value", {}).get("id") not in faulty]
-    return str(max((value for value in good if value), key=lambda v: v["obTime"])["id"])
+    values = [message["value"] for message in radar_messages(site) if "value" in message]
+    good = [value for value in values if value.get("id") not in faulty]
+    return str(max(good, key=lambda value: value["obTime"])["id"])
 
 
 def test_a_quarantined_record_is_tried_again_only_by_force(site: Site) -> None:

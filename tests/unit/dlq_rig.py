@@ -51,7 +51,15 @@ def head(
 ) -> RejectHead:
     """The head of a chunk of rejects."""
     return RejectHead(
-        source, KIND_REJECTS, count, log_id, position, first, int(last), T0, CATALOGUE
+        source,
+        KIND_REJECTS,
+        count,
+        log_id,
+        position,
+        first,
+        int(last),
+        T0,
+        catalogue=CATALOGUE,
     )
 
 

@@ -95,6 +95,11 @@ def test_a_flipped_byte_never_gives_another_entry(at: int, mask: int) -> None:
         assert decode_line(bytes(line)) == entry
 
 
+def test_what_judged_it_is_left_open_when_it_is_not_known() -> None:
+    entry = entry_of(reject(7), head(3, 1)._replace(catalogue=0), 0, "radar", "sda.obs.radar")
+    assert entry.catalogue == ""
+
+
 def test_an_unknown_version_is_not_guessed() -> None:
     line = json.dumps({**json.loads(encode_line(_entry())), "schema_version": 3}).encode()
     with pytest.raises(EntryError, match=r"schema version is 3, this release reads \[1, 2\]") as no:

@@ -60,6 +60,9 @@ CASES = {
     "twice refused": (entry(1, attempts=2), FACTS, Verdict.REINJECT, True, True),
     "spent": (entry(1, attempts=3), FACTS, Verdict.SKIPPED, False, None),
     "quarantined": (entry(1, error_kind="Quarantined"), FACTS, Verdict.SKIPPED, False, None),
+    "quarantined by the correlator": (
+        entry(1, error_kind="Quarantined"), replace(FACTS, in_log=True), Verdict.SKIPPED, False,
+        None),
     "unreadable": (
         entry(1), replace(FACTS, event_ns=None, unreadable="not JSON"), Verdict.REINJECT, True,
         True),
