@@ -27,6 +27,7 @@ from tests.process.reprocess_rig import (
 )
 from tests.process.site import ROOT, Site
 from tests.process.test_kill_matrix import points_in
+from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -106,27 +107,39 @@ def test_killed_between_every_two_steps_while_the_pipeline_runs(
 
 
 def test_killed_at_random_moments(refused: tuple[Site, dict[str, str]], tmp_path: Path) -> None:
+    """Each kill some random time after the ledger has reached a random length."""
     site, finals = copy_with_state(refused[0], tmp_path / "site"), refused[1]
+    entries = len(in_dlq(site))
     rng = np.random.default_rng(SEED)
-    moments = rng.uniform(0.2, 1.5, KILLS).round(3).tolist()
-    print(f"replay: SDA_SEED={SEED}, killed after {moments} s")
-    killed = 0
+    lengths = np.sort(rng.integers(0, entries * 3 // 4, KILLS)).tolist()
+    delays = rng.uniform(0.001, 0.3, KILLS).round(3).tolist()
+    print(f"replay: SDA_SEED={SEED}, killed at {lengths} + {delays} s")
+    killed_while_sending = 0
     with Live(site, "--accept-catalogue") as live:
-        for moment in moments:
-            process = subprocess.Popen(
-                site.command("sda-reprocess", "run", "--yes", "--rate", "2000"), cwd=site.root,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                assert process.wait(moment) == 0
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                killed += 1
-        assert killed >= KILLS // 2
+        for length, delay in zip(lengths, delays, strict=True):
+            was_killed = kill_at(site, length, delay)
+            killed_while_sending += was_killed and 0 < len(sendings(site)) < entries
+        assert killed_while_sending >= 2
         reprocess(site, "run", "--yes")
         live.settle()
-        assert len(in_dlq(site)) == counts(site)["radar"]["rejected"]
+        assert len(in_dlq(site)) == counts(site)["radar"]["rejected"] == entries
+        assert taken(site) >= entries
         live.stop()
     site.finish()
     verdict.check(site, finals)
+
+
+def kill_at(site: Site, length: int, delay: float) -> bool:
+    """Run it; SIGKILL some time after the ledger has so many rows. False when it was done before."""
+    process = subprocess.Popen(
+        site.command("sda-reprocess", "run", "--yes", "--rate", "2000"), cwd=site.root,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: len(sendings(site)) >= length or process.poll() == 0, site.story)
+    try:
+        assert process.wait(delay) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
