@@ -130,7 +130,7 @@ def test_killed_at_random_moments(refused: tuple[Site, dict[str, str]], tmp_path
 
 
 def kill_at(site: Site, length: int, delay: float) -> bool:
-    """Run it; SIGKILL some time after the ledger has so many rows. False when it was done before."""
+    """SIGKILL some time after the ledger has so many rows; False when it was done before."""
     process = subprocess.Popen(
         site.command("sda-reprocess", "run", "--yes", "--rate", "2000"), cwd=site.root,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
