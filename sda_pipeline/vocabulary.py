@@ -75,6 +75,10 @@ FAILPOINTS: dict[str, tuple[str, ...]] = {
     "subscriber": ("after_read", "inside_commit", "after_commit", "after_board", "after_release"),
     "dlq-sink": ("after_read", "after_append", "after_sync", "after_board", "after_release"),
     "replicator": ("after_begin", "inside_write", "after_write", "after_rename"),
+    "reprocess": ("after_plan", "after_intent", "after_produce", "after_ack", "after_done"),
+    "reprocess-migrate": (
+        "inside_rotate", "after_rotate", "after_write", "after_sync", "after_rename",
+    ),
 }  # fmt: skip
 
 # The same for what an operator does until it goes on: one after every step that changes a file.

@@ -17,6 +17,7 @@ from typing import Self
 
 import msgspec
 
+from sda_pipeline import failpoints
 from sda_pipeline.dlq.entry import Entry, encode_line
 from sda_pipeline.dlq.marks import Mark
 from sda_pipeline.dlq.reading import (
@@ -137,6 +138,12 @@ class DlqFiles:
             os.close(self._file)
         self._use(self.directory / f"{date}-{number + 1}.jsonl")
         _sync(self.directory)
+
+    def begin_next(self, now_ns: int) -> None:
+        """Begin a new file, durably: what was the newest is an old one, which nobody appends to."""
+        self._rotate(_date(now_ns))
+        failpoints.hit("reprocess-migrate.inside_rotate")
+        self.store_marks({})
 
     def sync(self, marks: Mapping[str, Mark]) -> None:
         """Make what was appended durable, then the marks that speak of it."""

@@ -28,6 +28,7 @@ class Skipped(NamedTuple):
     file: str
     line: int
     why: str
+    version: int | None = None  # the schema version nobody knows; None: damaged
 
 
 class Pos(msgspec.Struct):
@@ -90,7 +91,7 @@ def read_entries(
                     yield decode_line(line)
                 except EntryError as error:
                     if report is not None:
-                        report(Skipped(path.name, number, error.why))
+                        report(Skipped(path.name, number, error.why, error.version))
 
 
 def read_marks(directory: Path) -> dict[str, Mark]:

@@ -34,6 +34,7 @@ class _Line(NamedTuple):
     log_id: str
     position: int
     index: int  # type: ignore[assignment]  # shadows tuple.index: the format's own name
+    catalogue: str  # "" in entries written as version 1
 
 
 class DlqAudit:
@@ -81,7 +82,7 @@ class DlqAudit:
             self._count[entry.operator] += 1
             log_id, first = self._beginnings.get(entry.operator, ("", 0))
             if entry.log_id != log_id or entry.log_position >= first:
-                place = entry.log_id, entry.log_position, entry.index
+                place = entry.log_id, entry.log_position, entry.index, entry.catalogue
                 self._lines[entry.dlq_id] = _Line(entry.operator, _digest(entry), *place)
 
     def mark(self, source: str) -> Mark:
@@ -95,7 +96,9 @@ class DlqAudit:
 
     def rejects(self, source: str, header: Header, rejects: list[Reject]) -> None:
         """The rejects of one log record."""
-        head = RejectHead(0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0)
+        head = RejectHead(
+            0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0, catalogue=header.catalogue
+        )
         done = self.done(source, header.log_id)
         for index, reject in enumerate(rejects):
             entry = entry_of(reject, head, index, source, self._topics[source])
@@ -112,7 +115,8 @@ class DlqAudit:
             # A log made anew logs again what stands there under the old log's coordinates.
             own = line.log_id == entry.log_id
             moved = own and (line.position, line.index) != (header.position, index)
-            if moved or line.digest != _digest(entry):
+            judged = own and line.catalogue not in {"", entry.catalogue}
+            if moved or judged or line.digest != _digest(entry):
                 self._report.fault(f"{where} stands in the DLQ with other contents")
 
     def check_source(

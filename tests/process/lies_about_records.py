@@ -259,7 +259,8 @@ DLQ_LIES: dict[str, Lie] = {
            ("partition", 5, DLQ), ("topic", "other", DLQ), ("dlq_id", "00" * 16, DLQ),
            ("root", "00" * 16, LOG), ("key", "7", LOG), ("sensor", "other", LOG),
            ("attempts", 1, LOG), ("retry_count", 1, LOG), ("message_timestamp_ms", 1, LOG),
-           ("log_id", "00" * 8, MARK), ("log_position", 2, LOG), ("index", 999, LOG))},
+           ("log_id", "00" * 8, MARK), ("log_position", 2, LOG), ("index", 999, LOG),
+           ("catalogue", "00" * 8, LOG))},
     **{f"mark {name} {by:+}": (lambda f, n=name, b=by: f.remark("radar", **{n: b}), MARK)
        for name, by in (("position", 1), ("position", -1), ("index", 1), ("index", -1),
                         ("entries", 1), ("entries", -1), ("log_id", 1), ("expired", 1))},
