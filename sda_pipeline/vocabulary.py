@@ -95,6 +95,9 @@ RECOVERY_FAILPOINTS: dict[str, tuple[str, ...]] = {
     ),
     "alert-sink": ("recovery_open", "recovered"),
     "subscriber": ("recovery_open", "recovered"),
-    "dlq-sink": ("recovery_cut", "recovery_synced", "recovered"),
+    "dlq-sink": (
+        "recovery_cut", "recovery_damage_aside", "recovery_damage_marks", "recovery_damage_gone",
+        "recovery_synced", "recovered",
+    ),
     "replicator": ("recovered",),
 }  # fmt: skip

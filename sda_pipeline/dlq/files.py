@@ -72,13 +72,13 @@ class DlqFiles:
         start = names.index(derived.first_unsynced) if derived.first_unsynced else 0
         for path in files[start:]:
             _sync(path)
-        self._repair(files)
+        self._repair(files, hit)
         if files:
             self._use(files[-1])
         hit("recovery_synced")
         self.store_marks({})
 
-    def _repair(self, files: list[Path]) -> None:
+    def _repair(self, files: list[Path], hit: Callable[[str], None]) -> None:
         """Move damaged lines aside and have their rejects sent again. After a kill in between the
         damage is found again.
         """
@@ -92,15 +92,18 @@ class DlqFiles:
             aside = keep_aside(found)
             self.faults.append(f"{where}: its CRC is wrong; it was moved to {aside.name}")
         _sync(self.directory)
+        hit("recovery_damage_aside")
         # 2 marks below the damage; they speak of the files as step 3 leaves them
         newest = files[-1]
         self._name = newest.name
         self._size = {found.path: found.size for found in damaged}.get(newest, _size(newest))
         self.store_marks(set_back(self.marks, files, damaged))
+        hit("recovery_damage_marks")
         # 3 the files without the damaged lines
         for found in damaged:
             take_out(found)
         _sync(self.directory)
+        hit("recovery_damage_gone")
 
     def _is_expired(self, path: Path) -> bool:
         return bool(self._oldest) and order_of(path.name) < order_of(self._oldest)

@@ -25,6 +25,7 @@ from tests.process.state_rig import (
     copy_of,
     damage_newest_snapshot,
     damage_stored_value,
+    flip,
     hangs,
     remove,
     second_snapshot,
@@ -108,8 +109,22 @@ ROUNDS: list[tuple[Callable[[Site], None], Sequence[str]]] = [
 ]
 
 
+def damaged_dlq(site: Site) -> None:
+    """One bit of a line in its middle."""
+    newest = max((site.state / "dlq").glob("*.jsonl"))
+    flip(newest, newest.stat().st_size // 2)
+
+
+# The damaged line is repaired from the source's log, which is set aside above.
+REPAIRS: list[tuple[Callable[[Site], None], Sequence[str]]] = [
+    (damaged_dlq, ["dlq-sink.recovery_damage_aside"]),
+    (nothing, ["dlq-sink.recovery_damage_marks"]),
+    (nothing, ["dlq-sink.recovery_damage_gone"]),
+]
+
+
 def test_every_stage_comes_up_once() -> None:
-    met = [stage for _, stages in ROUNDS for stage in stages]
+    met = [stage for _, stages in [*ROUNDS, *REPAIRS] for stage in stages]
     assert sorted(met) == sorted({*STAGES, "correlator.inside_commit"})
 
 
@@ -129,6 +144,18 @@ def test_the_tree_is_killed_in_every_stage_of_its_recovery(
     assert rungs == ["local", "snapshot", "local", "local", "local"]
     assert (site.state / "correlator.aside-1").is_dir()
     assert all((site.state / "log" / f"{source}.aside-1").is_dir() for source in SOURCES)
+
+
+def test_the_tree_is_killed_between_the_steps_of_a_repair_of_the_dlq(
+    interrupted: Site, tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    site = copy_of(interrupted, tmp_path / "site")
+    for damage, stages in REPAIRS:
+        damage(site)
+        kill_in(site, stages)
+    site.finish()
+    check(site, undisturbed)
+    assert [*(site.state / "dlq").glob("*.damaged-*")]
 
 
 def kill_in(site: Site, stages: Sequence[str]) -> None:
