@@ -25,8 +25,7 @@ from tests.process.reprocess_rig import (
     sendings,
     taken,
 )
-from tests.process.site import ROOT, Site
-from tests.process.test_kill_matrix import points_in
+from tests.process.site import Site
 from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -44,14 +43,6 @@ def refused(
 ) -> tuple[Site, dict[str, str]]:
     root = tmp_path_factory.mktemp("refused")
     return refused_first(prepared, root, RATE, lambda name: name.startswith("RAD"), radar_only=True)
-
-
-def test_the_table_of_failpoints_is_the_codes_own() -> None:
-    library = ROOT / "sda_pipeline"
-    modules = [*(library / "cli/reprocess").glob("*.py"), *(library / "dlq").glob("*.py")]
-    found = set().union(*map(points_in, modules))
-    named = {f"{name}.{p}" for name in ("reprocess", "reprocess-migrate") for p in FAILPOINTS[name]}
-    assert found == named
 
 
 def failpoint(point: str) -> str:
