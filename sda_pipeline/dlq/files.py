@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ import msgspec
 from sda_pipeline.dlq.entry import Entry, encode_line
 from sda_pipeline.dlq.marks import Mark
 from sda_pipeline.dlq.reading import (
+    ENTRIES_PER_BEAT,
     POS_FORMAT,
     POS_NAME,
     Pos,
@@ -134,9 +135,17 @@ class DlqFiles:
         except OSError as error:
             raise Unreachable(f"write {path}", str(error), "check space and permissions") from error
 
-    def known_ids(self, operator: str) -> frozenset[str]:
-        """Every ``dlq_id`` the files hold of an operator: reads them all."""
-        return frozenset(e.dlq_id for e in read_entries(self.directory) if e.operator == operator)
+    def known_ids(self, operator: str, beat: Callable[[], None]) -> set[str]:
+        """Every ``dlq_id`` the files hold of an operator: reads them all, calling ``beat`` as it
+        goes.
+        """
+        known = set()
+        for number, entry in enumerate(read_entries(self.directory)):
+            if number % ENTRIES_PER_BEAT == 0:
+                beat()
+            if entry.operator == operator:
+                known.add(entry.dlq_id)
+        return known
 
     def expire(self, now_ns: int) -> list[str]:
         """Delete files older than the retention, once a day; returns the names of those deleted."""
