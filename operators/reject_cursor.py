@@ -24,7 +24,7 @@ from sda_pipeline.records.rejects import (
     unpack_rejects,
 )
 from sda_pipeline.ring.board import Board
-from sda_pipeline.ring.endpoints import Producer
+from sda_pipeline.runtime.worker import Worker
 
 
 def dlq_done(board: Board, source: str, log_id: int) -> int:
@@ -45,10 +45,11 @@ class RejectCursor:
     """
 
     def __init__(
-        self, source: int, log: SourceLog, ring: Producer, dlq_done: int,
-        lost: LostRejects | None = None,
-    ) -> None:  # fmt: skip
-        self._source, self._log, self._ring, self._lost = source, log, ring, lost
+        self, worker: Worker, source: int, log: SourceLog, dlq_done: int, lost: LostRejects | None
+    ) -> None:
+        self._board, self._name = worker.board, worker.name
+        self._ring = worker.output_to("dlq-sink")
+        self._source, self._log, self._lost = source, log, lost
         self._waiting = deque(log.reject_positions(max(dlq_done + 1, log.first)))
         self._found: list[Reject] = []  # of ``lost``, not sent yet
         self._next_index = 0  # first entry of the first waiting position not sent yet
@@ -66,20 +67,26 @@ class RejectCursor:
 
     def send(self, now_ns: int, ingest_ns: int, *, hurry: bool = False) -> None:
         """Send what fits, then a progress frame at the log's end, at most one a second unless
-        ``hurry``.
+        ``hurry``. While the dlq-sink does not say that it has all it was told of, it is told again:
+        were that frame lost, nothing else would show the gap.
         """
         if self._lost is not None and not self._send_lost(self._lost, ingest_ns):
             return
         while self._waiting:
             if not self._send_position(self._waiting[0], ingest_ns):
                 return
-            self._told = self._waiting.popleft()
-        due = hurry or now_ns - self._told_at >= DLQ_PROGRESS_EVERY_S * SECOND_NS
-        if due and self._log.end > self._told:
-            record = self._log.read(self._log.end)
-            sent = Sent([], *_standing(record))
-            if self._publish(KIND_PROGRESS, self._log.end, 0, sent, ingest_ns, last=True):
-                self._told, self._told_at = self._log.end, now_ns
+            self._told, self._told_at = self._waiting.popleft(), now_ns
+        due = now_ns - self._told_at >= DLQ_PROGRESS_EVERY_S * SECOND_NS
+        unheard = due and dlq_done(self._board, self._name, self._log.log_id) < self._told
+        if unheard or ((due or hurry) and self._log.end > self._told):
+            self._send_progress(now_ns, ingest_ns)
+
+    def _send_progress(self, now_ns: int, ingest_ns: int) -> None:
+        end = self._log.end
+        record = self._log.last()
+        sent = Sent([], *_standing(record)) if record else Sent([])
+        if self._publish(KIND_PROGRESS, end, 0, sent, ingest_ns, last=True):
+            self._told, self._told_at = end, now_ns
 
     def _send_lost(self, lost: LostRejects, ingest_ns: int) -> bool:
         """Send what one look at the broker finds; True when that was all and the log is open."""

@@ -62,9 +62,7 @@ class SourceLoop:
         self.swept_at = worker.clock.monotonic_ns()
         self.digester = Digester(worker, source.index, reducer, opened.open_again)
         lost = opened.lost and LostRejects(opened.lost, self.digester, worker.event)
-        self.rejects = RejectCursor(
-            source.index, self.log, worker.output_to("dlq-sink"), opened.dlq_done, lost
-        )
+        self.rejects = RejectCursor(worker, source.index, self.log, opened.dlq_done, lost)
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
         """Continue from what the log's last record says."""
