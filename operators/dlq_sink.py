@@ -147,6 +147,15 @@ class _Loop:
         return all(consumer.empty() for consumer in self.worker.inputs.values())
 
 
+def _check_not_lost(worker: Worker, source: str, mark: Mark) -> None:
+    """Rewind when the files stand behind what the board was told of them."""
+    about, current = (worker.board.get(f"{source}.{word}") for word in ("dlq_log", "log_id"))
+    if not mark.log_id:
+        check_not_behind(worker, f"{source}.dlq_log", 0)
+    if mark.log_id != current or about == current:  # else ``dlq_done`` is still of an older log
+        check_not_behind(worker, f"{source}.dlq_done", mark.done)
+
+
 def run(worker: Worker) -> None:
     """Recover the marks from the files, then write what the sources refuse until drained."""
     worker.beat(Step.RECOVER)
@@ -154,10 +163,7 @@ def run(worker: Worker) -> None:
         for fault in files.faults:
             worker.event("dlq_repaired", why=fault)
         for source in worker.topology.sources:
-            mark, board = files.marks.get(source, NOTHING), worker.board
-            told_of, current = board.get(f"{source}.dlq_log"), board.get(f"{source}.log_id")
-            if mark.log_id != current or told_of == current:  # else the board speaks of an old log
-                check_not_behind(worker, f"{source}.dlq_done", mark.done)
+            _check_not_lost(worker, source, files.marks.get(source, NOTHING))
         loop = _Loop(worker, files)
         loop.publish_done()
         worker.ready()

@@ -93,7 +93,7 @@ def _reached_in_files(
 
 
 class LostRejects:
-    """Finds them, batch by batch. ``in_doubt``: offsets that could not be read again."""
+    """Finds them, batch by batch. ``in_doubt``: offsets that could not be read again, at least."""
 
     def __init__(self, lost: Lost, digester: Digester, event: Event) -> None:
         self.reaches, self.catalogue, self.in_doubt = lost.reaches, lost.catalogue, 0
@@ -103,6 +103,7 @@ class LostRejects:
         self._spans = deque(lost.spans)
         self._lines = deque(digester.reported(lost.reported))
         for reach in lost.ended:
+            self.in_doubt += 1  # at least
             event("rejects_in_doubt", why="the partition began anew", offsets=None,
                   **reach._asdict())  # fmt: skip
         if lost.catalogue_changed:
