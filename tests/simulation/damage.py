@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 CURSORS = 0.25  # of the flips; the others hit slots
-LOST = 0.3  # of these: the whole slot is skipped
+LOST = 0.4  # of these: the whole slot is skipped
 
 
 def flip(world: World) -> bool:
@@ -24,8 +24,10 @@ def flip(world: World) -> bool:
     unread = _unread(world)
     if not unread:
         return False
-    damage = _lose_slot if world.dice.chance(LOST) else _flip_unread
-    return damage(world, world.dice.pick(unread))
+    if not world.dice.chance(LOST):
+        return _flip_unread(world, world.dice.pick(unread))
+    rejects = [found for found in unread if found.edge.endswith("->dlq-sink")]  # rarely any
+    return _lose_slot(world, world.dice.pick(rejects or unread))
 
 
 def _flip_cursor(world: World) -> bool:
