@@ -81,10 +81,10 @@ def test_rejects_that_went_with_a_log_are_found_again(
         if process.poll() is None:
             kill_tree(process)
     assert process.returncode == 0, site.story()
+    assert written(site) == expected
     assert told(site, "radar", "log_missing")
     assert told(site, "radar", "rejects_sought")
     assert not told(site, "radar", "rejects_in_doubt")
-    assert written(site) == expected
     mark = read_marks(site.state / "dlq")["radar"]
     assert (mark.replaced, mark.in_doubt) == (True, 0)
     check(site, undisturbed)
