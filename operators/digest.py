@@ -15,8 +15,10 @@ from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock
 from operators.guard import Guard
+from operators.lookback import Lookback
 from operators.withheld import Withheld, original
 from sda_pipeline.broker.port import Batch, Consumer
+from sda_pipeline.dlq.quarantine_file import Line
 from sda_pipeline.records.frames import Counts
 from sda_pipeline.records.rejects import Reject, pack_rejects
 from sda_pipeline.records.rows import Rows
@@ -35,8 +37,12 @@ class Digested(NamedTuple):
 class Digester:
     """Step 2 of the source with ``index`` in the topology."""
 
-    def __init__(self, worker: Worker, index: int, reducer: Reducer) -> None:
+    def __init__(
+        self, worker: Worker, index: int, reducer: Reducer,
+        open_again: Callable[[], Consumer] | None = None,
+    ) -> None:  # fmt: skip
         self._worker, self._index, self._reducer = worker, index, reducer
+        self.open_again, self._lookback = open_again, Lookback(open_again)
         self._guard, self._withheld = Guard(worker), Withheld(worker)
 
     def digest(
@@ -77,16 +83,26 @@ class Digester:
         """The digested batch is in the log, synced."""
         self._guard.done()
 
-    def next_report(
-        self,
-        reported: int,
-        consumer: Consumer,
-        ends: Mapping[int, int],
-        put_back: Callable[[int], None],
-    ) -> Reject | None:
-        """The next row that the correlator skips and this source has not reported; else None."""
+    def next_report(self, reported: int) -> Reject | None:
+        """The next row that the correlator skips and this source has not reported; None when there
+        is none, or its original has not come yet.
+        """
         due = self._withheld.due(reported)
-        return original(due[0], consumer, ends, put_back) if due else None
+        reject = original(due[0], self._lookback) if due else None
+        if len(due) == 1 and reject is not None:
+            self._lookback.close()
+        return reject
+
+    def refused(self, batch: Batch, generation: int) -> list[Reject]:
+        """The rejects of a batch of one generation that was digested before: the same as then."""
+        generations = dict.fromkeys(batch.partitions.tolist(), generation)
+        kept, withheld = self._withheld.split(batch, generations)
+        reduced = self._reducer.reduce(kept.values, kept.timestamps_ms)
+        return rejects_of(kept, reduced, generations) + withheld
+
+    def reported(self, reported: int) -> list[Line]:
+        """The rows that the correlator skips, as far as this source has reported them."""
+        return self._withheld.reported(reported)
 
 
 def _name(index: int, batch: Batch, at: int, generations: Mapping[int, int]) -> Culprit:

@@ -13,7 +13,7 @@ from sda_pipeline.dlq.files import DlqFiles
 from sda_pipeline.dlq.marks import NOTHING, Mark, take
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import REJECT_CHUNK_BYTES
-from sda_pipeline.records.rejects import Reject, RejectHead, unpack_rejects
+from sda_pipeline.records.rejects import KIND_BEFORE, RejectHead, Sent, unpack_sent
 from sda_pipeline.ring.endpoints import Consumer
 from sda_pipeline.runtime.worker import Worker, check_not_behind
 from sda_pipeline.vocabulary import Step
@@ -27,7 +27,7 @@ class _Chunk(NamedTuple):
     """One slot taken apart."""
 
     head: RejectHead
-    rejects: list[Reject]
+    sent: Sent
 
 
 class _Loop:
@@ -38,7 +38,7 @@ class _Loop:
         self.sources = worker.topology.sources
         topics = {spec.name: spec.topic or "" for spec in worker.topology.operators}
         self.topics = [topics[source] for source in self.sources]
-        self.ids: dict[str, tuple[int, frozenset[str]]] = {}  # of sources whose log was replaced
+        self.ids: dict[str, tuple[int, set[str]]] = {}  # of sources whose log was replaced
 
     def step(self) -> bool:
         """One batch, the three numbered steps of DESIGN 5. True when there was anything to do."""
@@ -78,8 +78,10 @@ class _Loop:
         end, size = None, 0
         while size < READ_BYTES_MAX and (slot := consumer.read()) is not None:
             consumer.verify(slot)
-            chunk = _Chunk(RejectHead.unpack(slot.head), unpack_rejects(slot.payload))
-            if len(chunk.rejects) != chunk.head.count or chunk.head.source >= len(self.sources):
+            chunk = _Chunk(RejectHead.unpack(slot.head), unpack_sent(slot.payload))
+            if len(chunk.sent.rejects) != chunk.head.count or chunk.head.source >= len(
+                self.sources
+            ):
                 raise StateCorrupt(
                     "read rejects", f"the head {chunk.head} does not fit its payload"
                 )
@@ -91,30 +93,34 @@ class _Loop:
         """The entries that are not in the files, and the marks when they are."""
         entries: list[Entry] = []
         marks: dict[str, Mark] = {}
-        for head, rejects in chunks:
+        for head, sent in chunks:
             source, topic = self.sources[head.source], self.topics[head.source]
-            skip, mark = take(marks.get(source) or self.files.marks.get(source, NOTHING), head)
+            before = marks.get(source) or self.files.marks.get(source, NOTHING)
+            skip, mark = take(before, head)
             new = [
                 entry_of(reject, head, index, source, topic)
-                for index, reject in enumerate(rejects[skip:], head.first + skip)
+                for index, reject in enumerate(sent.rejects[skip:], head.first + skip)
             ]
-            if new and (mark.replaced or head.position <= mark.again):
+            if new and (mark.replaced or head.kind == KIND_BEFORE or head.position <= mark.again):
                 known = self.known_ids(source, mark.log_id, entries)
                 new = [entry for entry in new if entry.dlq_id not in known]
+                if head.kind == KIND_BEFORE:  # a source that starts again brings these again
+                    known.update(entry.dlq_id for entry in new)
             entries += new
+            mark = mark.knows(before, sent)
             marks[source] = msgspec.structs.replace(mark, entries=mark.entries + len(new))
         return entries, marks
 
-    def known_ids(self, source: str, log_id: int, pending: list[Entry]) -> frozenset[str]:
+    def known_ids(self, source: str, log_id: int, pending: list[Entry]) -> set[str]:
         """What was written of a source before its log ``log_id`` began to send.
 
         ``pending`` is of this batch and not in the files yet. A log may be replaced again and
         again.
         """
-        about, known = self.ids.get(source, (0, frozenset[str]()))
+        about, known = self.ids.get(source, (0, set[str]()))
         if about != log_id:
-            before = (entry.dlq_id for entry in pending if entry.operator == source)
-            known = self.files.known_ids(source).union(before)
+            known = self.files.known_ids(source, lambda: self.worker.beat(Step.COMMIT))
+            known.update(entry.dlq_id for entry in pending if entry.operator == source)
             self.ids[source] = log_id, known
         return known
 
@@ -141,6 +147,15 @@ class _Loop:
         return all(consumer.empty() for consumer in self.worker.inputs.values())
 
 
+def _check_not_lost(worker: Worker, source: str, mark: Mark) -> None:
+    """Rewind when the files stand behind what the board was told of them."""
+    about, current = (worker.board.get(f"{source}.{word}") for word in ("dlq_log", "log_id"))
+    if not mark.log_id:
+        check_not_behind(worker, f"{source}.dlq_log", 0)
+    if mark.log_id != current or about == current:  # else ``dlq_done`` is still of an older log
+        check_not_behind(worker, f"{source}.dlq_done", mark.done)
+
+
 def run(worker: Worker) -> None:
     """Recover the marks from the files, then write what the sources refuse until drained."""
     worker.beat(Step.RECOVER)
@@ -148,8 +163,7 @@ def run(worker: Worker) -> None:
         for fault in files.faults:
             worker.event("dlq_repaired", why=fault)
         for source in worker.topology.sources:
-            done = files.marks.get(source, NOTHING).done
-            check_not_behind(worker, f"{source}.dlq_done", done)
+            _check_not_lost(worker, source, files.marks.get(source, NOTHING))
         loop = _Loop(worker, files)
         loop.publish_done()
         worker.ready()

@@ -10,6 +10,7 @@ from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.digest import Digester
+from operators.lost_rejects import LostRejects
 from operators.outlet import BLOCKED_WAIT_S, Outlet
 from operators.reject_cursor import RejectCursor, dlq_done
 from operators.source_open import Opened, open_source
@@ -56,13 +57,12 @@ class SourceLoop:
         )
         idle_s = None if worker.launch.flags.end_of_input else settings.idle_after_s
         self.idle = IdleTracker(None if idle_s is None else round(idle_s * SECOND_NS))
-        self.rejects = RejectCursor(
-            source.index, self.log, worker.output_to("dlq-sink"), opened.dlq_done
-        )
         reserve = worker.topology.disk_reserve_bytes
         self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
         self.swept_at = worker.clock.monotonic_ns()
-        self.digester = Digester(worker, source.index, reducer)
+        self.digester = Digester(worker, source.index, reducer, opened.open_again)
+        lost = opened.lost and LostRejects(opened.lost, self.digester, worker.event)
+        self.rejects = RejectCursor(worker, source.index, self.log, opened.dlq_done, lost)
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
         """Continue from what the log's last record says."""
@@ -165,9 +165,7 @@ class SourceLoop:
 
     def report_quarantined(self) -> None:
         """Log the originals of rows that the correlator had to skip, each once, as rejects."""
-        while (reject := self.digester.next_report(
-            self.counts.reported, self.consumer, self.offsets.next, self.locate
-        )) is not None:  # fmt: skip
+        while (reject := self.digester.next_report(self.counts.reported)) is not None:
             self.counts = self.counts.plus(Counts(reported=1))
             self.record(KIND_ROWS, self.worker.clock.wall_ns(), rejects=[reject])
 
@@ -261,18 +259,19 @@ def run(worker: Worker) -> None:
     inputs = load_inputs(worker.topology)
     kind = KIND_CODES[worker.kind.removesuffix("-source")]
     topology = worker.topology
-    opened = open_source(worker)
+    opened = open_source(worker, inputs.hash)
     reducer = Reducer(
         kind, inputs.catalogue, Trajectory(inputs.catalogue), inputs.sensors, topology.physics
     )
     never_shed = worker.launch.flags.finite or topology.event_time.idle_after_s is None
     index = topology.sources.index(worker.name)
-    source = Source(index, opened.log.log_id, inputs.hash, never_shed)
+    source = Source(index, opened.log.log_id, inputs.hash, never_shed, opened.log_first)
     loop = SourceLoop(worker, opened, reducer, source)
     loop.resume(opened.parts, opened.counts)
     loop.publish_words()
     worker.ready()
-    loop.outlet.republish(opened.log, worker.board.get(f"{worker.name}.applied"))
+    # never from the board: it may speak of another log by now
+    loop.outlet.republish(opened.log, opened.applied)
     worker.fail("recovery_republished")
     while not worker.stopping:
         loop.turn()

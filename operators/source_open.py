@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
 from operators.core.positions import SourcePosition
+from operators.lost_rejects import Lost, before_log
 from operators.reject_cursor import dlq_done
 from sda_pipeline.broker.connect import open_consumer
 from sda_pipeline.broker.port import Consumer
@@ -19,6 +21,9 @@ from sda_pipeline.records.frames import Counts, Part, parse_payload
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.recovery import CORRELATOR, LOGS
 from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.vocabulary import Step
+
+DLQ = "dlq"  # the dlq-sink's directory
 
 
 class Opened(NamedTuple):
@@ -29,20 +34,23 @@ class Opened(NamedTuple):
     counts: Counts
     consumer: Consumer
     dlq_done: int  # rejects of this log up to here are in the DLQ
+    applied: int = 0  # the correlator's position when the log was found to fit it
+    log_first: int = 0  # where the log began when it was made; 0 when an older release made it
+    lost: Lost | None = None
+    open_again: Callable[[], Consumer] | None = None
 
 
-def open_source(worker: Worker) -> Opened:
+def open_source(worker: Worker, catalogue: int) -> Opened:
     """The log, the partitions and counts it ends with, and a consumer.
 
-    Runs after the correlator's READY.
+    Runs after the correlator's READY and the dlq-sink's.
     """
     topology, name = worker.topology, worker.name
     index = topology.sources.index(name)
     directory = topology.state / LOGS / name
     position = _applied(worker)
     new = LogStart(int.from_bytes(os.urandom(8), "little"), position.position + 1)
-    created = not SourceLog.exists(directory)
-    if created and position.position:
+    if position.position and not SourceLog.exists(directory):
         worker.event("log_missing", applied=position.position)
     log = SourceLog.open(directory, index, new)
     if log.truncated_bytes:
@@ -54,15 +62,22 @@ def open_source(worker: Worker) -> Opened:
         log.close()
         worker.event("log_set_aside", path=str(set_aside(directory)))
         worker.fail("recovery_log_aside")
-        log, created = SourceLog.open(directory, index, new), True
+        log = SourceLog.open(directory, index, new)
     worker.fail("recovery_log_open")
     parts, counts = _last_known(log, position)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"
-    consumer = open_consumer(
-        topology.broker, spec.topic, topology.pipeline, topology.broker_partitions
-    )
-    return Opened(log, parts, counts, consumer, _dlq_done(worker, log, created=created))
+    arguments = (topology.broker, spec.topic, topology.pipeline, topology.broker_partitions)
+    lost = before_log(
+        log, position, topology.state / DLQ, name,
+        catalogue=catalogue, beat=lambda: worker.beat(Step.RECOVER),
+    )  # fmt: skip
+    done = log.first - 1 if lost else dlq_done(worker.board, name, log.log_id)
+    last = log.last()
+    return Opened(
+        log, parts, counts, open_consumer(*arguments), max(done, log.first - 1), position.position,
+        last.header.log_first if last else log.first, lost, lambda: open_consumer(*arguments),
+    )  # fmt: skip
 
 
 def _applied(worker: Worker) -> SourcePosition:
@@ -90,11 +105,3 @@ def _last_known(log: SourceLog, position: SourcePosition) -> tuple[tuple[Part, .
         return position.parts, Counts(*position.counts)
     frame = parse_payload(last.header, last.payload)
     return frame.parts, frame.counts
-
-
-def _dlq_done(worker: Worker, log: SourceLog, *, created: bool) -> int:
-    """Up to where this log's rejects are in the DLQ; at least the position before its first."""
-    told = worker.board.get(f"{worker.name}.dlq_done")
-    if created and told < log.first - 1:  # they went with the log: only the counts know of them
-        worker.event("rejects_in_doubt", above=told, through=log.first - 1)
-    return max(dlq_done(worker.board, worker.name, log.log_id), log.first - 1)

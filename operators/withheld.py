@@ -4,20 +4,19 @@ skipped them. How they are counted is told in ``sda_pipeline/dlq/quarantine_file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from operators.core.batch import EMPTY, reject_at, take
-from sda_pipeline.broker.port import Batch, Consumer, OffsetOutOfRange
+from operators.core.batch import reject_at, take
+from operators.core.spans import Span
+from operators.lookback import Lookback
+from sda_pipeline.broker.port import Batch
 from sda_pipeline.dlq.quarantine_file import NAME, Line, read_quarantine
-from sda_pipeline.limits import BATCH_RAW_BYTES_MAX, DEATHS_BEFORE_PROBE
+from sda_pipeline.limits import DEATHS_BEFORE_PROBE
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.vocabulary import ErrorKind
-
-FETCH_WITHIN_S = 5.0
-FETCH_ATTEMPTS = 8  # other partitions may deliver first
 
 
 class Withheld:
@@ -55,46 +54,27 @@ class Withheld:
         self._read()
         return [line for line in self._rows if line.report > reported]
 
+    def reported(self, reported: int) -> list[Line]:
+        """Those that this source has reported, in order."""
+        return [line for line in self._rows if line.report <= reported]
 
-def original(
-    line: Line, consumer: Consumer, ends: Mapping[int, int], put_back: Callable[[int], None]
-) -> Reject:
+
+def original(line: Line, lookback: Lookback) -> Reject | None:
     """The reject of a record consumed long ago, with its bytes from the broker if it has them.
 
-    ``ends``: where the consumer stands, by partition; ``put_back`` brings a partition there again.
+    None while they have not come: that is no proof that they are gone.
     """
-    try:
-        batch = _fetch(line, consumer, ends)
-    finally:
-        for partition in ends:
-            put_back(partition)
-    if len(batch.values):
-        return quarantined(batch, 0, line)
+    span = Span(line.partition, line.generation, line.offset, line.offset + 1)
+    piece = lookback.read(span)
+    if len(piece.batch.values):
+        return quarantined(piece.batch, 0, line)
+    if piece.next < span.end:
+        return None
     return Reject(
         partition=line.partition, generation=line.generation, offset=line.offset, timestamp_ms=0,
         kind=str(ErrorKind.QUARANTINED), key=b"", raw=b"", sensor="", root="", attempts=0,
         message=f"{_message(line)}; the broker no longer has its bytes",
     )  # fmt: skip
-
-
-def _fetch(line: Line, consumer: Consumer, ends: Mapping[int, int]) -> Batch:
-    """One message as a batch, EMPTY when the broker has it no more."""
-    if line.partition not in ends or consumer.generation(line.partition) != line.generation:
-        return EMPTY
-    lag = consumer.lag()
-    for partition, position in ends.items():
-        consumer.seek(partition, position + lag.get(partition, 0))  # its end: nothing comes
-    try:
-        consumer.seek(line.partition, line.offset)
-        for _ in range(FETCH_ATTEMPTS):
-            batch = consumer.consume(1, BATCH_RAW_BYTES_MAX, FETCH_WITHIN_S)
-            if not len(batch.values):
-                break
-            if int(batch.partitions[0]) == line.partition:
-                return batch if int(batch.offsets[0]) == line.offset else EMPTY
-    except OffsetOutOfRange:
-        pass  # deleted, or the partition began anew
-    return EMPTY
 
 
 def quarantined(batch: Batch, at: int, line: Line) -> Reject:

@@ -36,6 +36,7 @@ class Source:
     log_id: int
     catalogue: int
     never_shed: bool
+    log_first: int = 0  # see Header
 
 
 def settle(
@@ -119,6 +120,7 @@ def build_frame(
         payload_crc=zlib.crc32(payload),
         parts=len(parts),
         frame_flags=FLAG_NEVER_SHED if source.never_shed else 0,
+        log_first=source.log_first,
     )
     return Built(header, payload)
 

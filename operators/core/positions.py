@@ -36,7 +36,8 @@ class Reached(NamedTuple):
         only if it stands before the log that replaced its own (SPEC 4).
         """
         if header.position == self.position + 1:
-            return Fate.APPLY
+            begins_here = header.log_first in {0, header.position}
+            return Fate.APPLY if begins_here or header.log_id == self.log_id else Fate.GAP
         newest_known = self.position if header.log_id == self.log_id else self.log_first - 1
         return Fate.DROP if header.position <= newest_known else Fate.GAP
 

@@ -21,6 +21,7 @@ from sda_pipeline import failpoints
 from sda_pipeline.dlq.entry import Entry, encode_line
 from sda_pipeline.dlq.marks import Mark
 from sda_pipeline.dlq.reading import (
+    ENTRIES_PER_BEAT,
     POS_FORMAT,
     POS_NAME,
     Pos,
@@ -177,9 +178,17 @@ class DlqFiles:
         except OSError as error:
             raise Unreachable(f"write {path}", str(error), "check space and permissions") from error
 
-    def known_ids(self, operator: str) -> frozenset[str]:
-        """Every ``dlq_id`` the files hold of an operator: reads them all."""
-        return frozenset(e.dlq_id for e in read_entries(self.directory) if e.operator == operator)
+    def known_ids(self, operator: str, beat: Callable[[], None]) -> set[str]:
+        """Every ``dlq_id`` the files hold of an operator: reads them all, calling ``beat`` as it
+        goes.
+        """
+        known = set()
+        for number, entry in enumerate(read_entries(self.directory)):
+            if number % ENTRIES_PER_BEAT == 0:
+                beat()
+            if entry.operator == operator:
+                known.add(entry.dlq_id)
+        return known
 
     def expire(self, now_ns: int) -> list[str]:
         """Delete files older than the retention, once a day; returns the names of those deleted."""

@@ -19,6 +19,7 @@ from sda_pipeline.errors import InvalidConfiguration
 
 POS_NAME = "high-water.pos"
 POS_FORMAT = 1
+ENTRIES_PER_BEAT = 1000  # some milliseconds; who reads everything must be seen to live
 _NAME = re.compile(r"\d{4}-\d\d-\d\d-\d+\.jsonl")
 
 
@@ -102,8 +103,8 @@ def read_marks(directory: Path) -> dict[str, Mark]:
 def derive(directory: Path) -> Derived:
     """The stored marks, moved on by the lines beyond what they speak of. Changes nothing."""
     faults: list[str] = []
+    pos = _load_pos(directory / POS_NAME, faults)  # first: a writer may begin another file now
     files = jsonl_files(directory)
-    pos = _load_pos(directory / POS_NAME, faults)
     sizes = {path.name: path.stat().st_size for path in files}
     if pos is not None and pos.file and sizes.get(pos.file, -1) < pos.length:
         faults.append(f"{pos.file} is shorter than {POS_NAME} says; marks are read from the files")

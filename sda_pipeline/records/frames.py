@@ -18,7 +18,7 @@ from sda_pipeline.records.rows import ROW, Rows
 MAGIC, VERSION = b"SDF1", 1
 KIND_ROWS, KIND_IDLE, KIND_END = 1, 2, 3
 FLAG_NEVER_SHED = 1  # bit 0 of frame_flags
-HEADER = struct.Struct("<4sHBBQQqqqQIIIIHH16xI")
+HEADER = struct.Struct("<4sHBBQQqqqQIIIIHHQ8xI")
 HEADER_BYTES = HEADER.size
 PART = struct.Struct("<iIqq")
 assert (HEADER_BYTES, PART.size) == (96, 24), "the frame is part of the log format"
@@ -78,7 +78,11 @@ COUNTS = struct.Struct("<9Q")
 
 @dataclass(frozen=True)
 class Header:
-    """The 96 bytes before a frame's payload. Times in ns; ``watermark`` is the source's."""
+    """The 96 bytes before a frame's payload. Times in ns; ``watermark`` is the source's.
+
+    ``log_first`` is the position at which its log began when it was made, 0 in frames of before
+    that was told: a log goes on from another one only there.
+    """
 
     kind: int
     source: int  # index of the source in the topology
@@ -94,13 +98,14 @@ class Header:
     payload_crc: int
     parts: int
     frame_flags: int = 0
+    log_first: int = 0
 
     def pack(self) -> bytes:
         """The header's bytes, closed by their own CRC-32."""
         body = HEADER.pack(
             MAGIC, VERSION, self.kind, self.source, self.log_id, self.position, self.watermark,
             self.max_time, self.ingest, self.catalogue, self.rows, self.logged, self.length,
-            self.payload_crc, self.parts, self.frame_flags, 0,
+            self.payload_crc, self.parts, self.frame_flags, self.log_first, 0,
         )[:-4]  # fmt: skip
         return body + struct.pack("<I", zlib.crc32(body))
 

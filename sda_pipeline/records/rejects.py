@@ -10,9 +10,9 @@ import msgspec
 
 from sda_pipeline.errors import StateCorrupt
 
-KIND_REJECTS, KIND_PROGRESS = 1, 2
-REJECT_HEAD = struct.Struct("<BBHIQQIIqQ")
-assert REJECT_HEAD.size == 48, "the reject head is part of the edge's format"
+KIND_REJECTS, KIND_PROGRESS, KIND_BEFORE = 1, 2, 3
+REJECT_HEAD = struct.Struct("<BBHIQQIIqQQ")
+assert REJECT_HEAD.size == 56, "the reject head is part of the edge's format"
 
 
 class Reject(msgspec.Struct, array_like=True, frozen=True):
@@ -31,12 +31,35 @@ class Reject(msgspec.Struct, array_like=True, frozen=True):
     attempts: int
 
 
+class Reach(NamedTuple):
+    """All rejects of a partition's generation below ``next_offset``."""
+
+    partition: int
+    generation: int
+    next_offset: int
+
+
+class Sent(msgspec.Struct, array_like=True, frozen=True):
+    """What follows a head. ``reaches`` comes with whatever completes a position: up to where all
+    rejects were sent, judged by the catalogue whose hash is ``catalogue``. ``in_doubt``: broker
+    offsets that could not be read again, see ``operators/lost_rejects.py``.
+    """
+
+    rejects: list[Reject]
+    reaches: tuple[Reach, ...] = ()
+    catalogue: int = 0
+    in_doubt: int = 0
+
+
 class RejectHead(NamedTuple):
-    """The 48 bytes before the rejects of one log position (or of a part of them).
+    """The 56 bytes before the rejects of one log position (or of a part of them).
 
     ``first`` is the index of the first reject within its position; ``last`` is 1 on the last chunk
-    of that position. A progress head (``kind`` 2) has no rejects. ``ingest`` in ns. ``catalogue``
-    is that of the log record: by what the records were judged; 0: not known.
+    of that position. ``ingest`` in ns. ``after`` is the last position told before: positions with
+    rejects are not contiguous, and a reader must see that one is missing. A progress head (``kind``
+    2) has no rejects. Heads of ``kind`` 3 open a log: they stand at the position before its first
+    and bring what is not known to be in the DLQ from before that log. ``catalogue`` is that of the
+    log record: by what the records were judged; 0: not known.
     """
 
     source: int
@@ -47,10 +70,11 @@ class RejectHead(NamedTuple):
     first: int
     last: int
     ingest: int
+    after: int = 0
     catalogue: int = 0
 
     def pack(self) -> bytes:
-        """The head's 48 bytes."""
+        """The head's 56 bytes."""
         return REJECT_HEAD.pack(self.source, self.kind, 0, *self[2:])
 
     @classmethod
@@ -59,13 +83,14 @@ class RejectHead(NamedTuple):
         if len(data) != REJECT_HEAD.size:
             raise StateCorrupt("read a reject head", f"{len(data)} bytes, not {REJECT_HEAD.size}")
         source, kind, _reserved, *rest = REJECT_HEAD.unpack(data)
-        if kind not in {KIND_REJECTS, KIND_PROGRESS}:
-            raise StateCorrupt("read a reject head", f"its kind {kind} is neither 1 nor 2")
+        if kind not in {KIND_REJECTS, KIND_PROGRESS, KIND_BEFORE}:
+            raise StateCorrupt("read a reject head", f"its kind {kind} is not 1, 2 or 3")
         return cls(source, kind, *rest)
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Reject])
+_sent_decoder = msgspec.msgpack.Decoder(Sent)
 
 
 def pack_rejects(rejects: Sequence[Reject]) -> bytes:
@@ -81,3 +106,16 @@ def unpack_rejects(data: bytes | memoryview) -> list[Reject]:
         return _decoder.decode(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise StateCorrupt("read rejects", str(error), "the log record is damaged") from error
+
+
+def pack_sent(sent: Sent) -> bytes:
+    """Msgpack of what follows a head."""
+    return _encoder.encode(sent)
+
+
+def unpack_sent(data: bytes | memoryview) -> Sent:
+    """It back; StateCorrupt when the bytes are not that."""
+    try:
+        return _sent_decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise StateCorrupt("read rejects", str(error), "the frame is damaged") from error

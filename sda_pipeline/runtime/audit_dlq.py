@@ -136,7 +136,8 @@ class DlqAudit:
             if not held:
                 at = f"dlq: {source} log position {line.position}, reject {line.index}"
                 self._report.fault(f"{at} stands there, and not in the log")
-        for found in self._mark_faults(source, walked, [*lines.values()], unbroken=unbroken):
+        found_here = self._mark_faults(source, walked, [*lines.values()], unbroken=unbroken)
+        for found in (*found_here, *self._lacking(source, walked)):
             self._report.fault(f"dlq high-water mark of {source}: {found}")
 
     def _mark_faults(
@@ -176,6 +177,18 @@ class DlqAudit:
             refused = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
             if refused != mark.entries:
                 yield f"it counts {mark.entries} entries, the log {refused} refused up to there"
+
+    def _lacking(self, source: str, walked: Walked) -> Iterator[str]:
+        """Also of what was refused before this log: its counts go on from those of the one before.
+        More may be there: a log that was lost may have been ahead, or counts begun anew.
+        """
+        mark, later = self.mark(source), self._after.get(source, NOTHING)
+        standing = walked.at.get(mark.done)
+        if mark.log_id != walked.log_id or standing is None or mark.in_doubt:
+            return
+        lacking = refused_of(standing.counts) - self._count[source] - later.expired
+        if lacking > 0:
+            yield f"the files lack {lacking} of the rejects that the log counts up to {mark.done}"
 
     def check_quarantine(
         self, state: Path, reported: Mapping[str, int], skipped: Mapping[str, int], *, sealed: bool

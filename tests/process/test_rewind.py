@@ -93,6 +93,32 @@ def test_damage_in_a_ring_is_a_rewind(
     verdict.check(site, undisturbed)
 
 
+@pytest.mark.parametrize(
+    "edge",
+    ["radar->normalize", "normalize->prioritize", "correlator->alert-sink",
+     "alert-sink->subscriber", "radar->dlq-sink"],
+)  # fmt: skip
+def test_a_lost_frame_is_a_rewind_on_every_edge(
+    edge: str, site: Site, undisturbed: dict[str, str]
+) -> None:
+    target = edge.partition("->")[2]
+    process = site.start("--end-of-input", failpoints=f"{target}.after_read=1:hang")
+    wait_until(lambda: site.silent(target), site.story)
+    reader = next(o for o in site.status()["operators"] if o["name"] == target)
+    memory = ring_memory(process.pid, edge)
+    try:
+        wait_until(lambda: holds_frames(memory), site.story)
+        lose_a_frame(memory)
+        if target == "dlq-sink":  # the first only says that there is nothing before; this is more
+            lose_a_frame(memory)
+    finally:
+        memory.close()
+    os.kill(reader["pid"], signal.SIGKILL)
+    assert finished(process, site) == 0, site.story()
+    assert rewinds(site) >= 1, site.story()
+    verdict.check(site, undisturbed)
+
+
 def edge_rewinds(site: Site) -> int:
     """The counter, as a user reads it."""
     supervisor = state_rig.status(site).get("supervisor", {})

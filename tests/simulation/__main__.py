@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sda_pipeline.clock import SystemClock
-from tests.simulation.broken_rules import RULES
+from tests.simulation.broken_reject_rules import RULES
 from tests.simulation.campaign import Summary, caught_after, told, world_of
 from tests.simulation.seams import simulated
 

@@ -21,7 +21,6 @@ from operators import (
 from operators.core import effects
 from operators.core.outbox import Place
 from operators.core.positions import Fate, Reached
-from sda_pipeline.dlq.marks import take
 from sda_pipeline.ring import endpoints, layout
 from sda_pipeline.state import subscriber_store
 from tests.simulation.sim_disk import Disk, SimSourceLog
@@ -230,11 +229,6 @@ def _(stack: ExitStack) -> None:
     # The unique indexes are the last line of defence: off as well, or the fault would only crash.
     tables = tuple(line for line in subscriber_store._SCHEMA if "UNIQUE" not in line)
     stack.enter_context(patch.object(subscriber_store, "_SCHEMA", tables))
-
-
-@rule("DLQ high-water mark off")
-def _(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(dlq_sink, "take", lambda mark, head: (0, take(mark, head)[1])))
 
 
 @rule("position check off")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tests.simulation import outcome
-from tests.simulation.broken_rules import broken
+from tests.simulation.broken_reject_rules import broken
 from tests.simulation.dice import Dice
 from tests.simulation.fault_plan import FaultPlan, Point, draw_plan
 from tests.simulation.story import STORIES, story

@@ -1,7 +1,7 @@
 """Stores that are gone or damaged when their owner starts again. Not what is lost by a power loss.
 
-Excused are then: rewinds, board words above what the store says, and rejects that went with a log
-before they reached the DLQ (the source says so: ``rejects_in_doubt``).
+Excused are then: rewinds, and board words above what the store says. Rejects that went with a log
+before they reached the DLQ are found again.
 """
 
 from __future__ import annotations

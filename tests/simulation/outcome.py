@@ -85,8 +85,9 @@ def _dlq_faults(world: World) -> list[str]:
     found = Counter((e.operator, e.partition, e.offset) for e in entries)
     faults = [f"dlq: {line}" for line in unreadable]
     faults += [f"dlq: {key} stands there {n} times" for key, n in found.items() if n > 1]
-    if not world.said["rejects_in_doubt"]:
-        faults += [f"dlq: {key} is missing" for key in wanted.keys() - found.keys()]
+    faults += [f"dlq: {key} is missing" for key in wanted.keys() - found.keys()]
+    if world.said["rejects_in_doubt"]:
+        faults.append("dlq: rejects were in doubt, though the broker holds all records")
     faults += [f"dlq: {key} was never refused" for key in found.keys() - wanted.keys()]
     for entry in entries:
         key = (entry.operator, entry.partition, entry.offset)

@@ -74,6 +74,7 @@ class SimWorker(Worker):
     def ready(self) -> None:
         self.board.set(f"{self.name}.ready", 1)
         self.host.became_ready(self)
+        self.host.pass_point(self, "ready")  # others go on before it does, or it dies of it
 
     def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
         self.due = self.clock.monotonic_ns() + round(timeout_s * SECOND_NS)

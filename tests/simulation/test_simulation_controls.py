@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.broken_rules import RULES
+from tests.simulation.broken_reject_rules import RULES
 from tests.simulation.campaign import caught_after
 from tests.simulation.seams import simulated
 

@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 
 from operators import dlq_sink
 from sda_pipeline.clock import ManualClock
-from sda_pipeline.dlq.files import read_entries
+from sda_pipeline.dlq.files import read_entries, read_marks
+from sda_pipeline.dlq.marks import NOTHING
 from sda_pipeline.errors import Rewind
 from sda_pipeline.records.rejects import (
+    KIND_BEFORE,
     KIND_PROGRESS,
     KIND_REJECTS,
     Reject,
     RejectHead,
-    pack_rejects,
+    Sent,
+    pack_sent,
 )
 from sda_pipeline.ring.endpoints import Consumer, Producer
 from sda_pipeline.ring.memory import close_ring, create_ring
@@ -48,24 +51,25 @@ def head(
     last: bool = True,
     log_id: int = LOG,
     source: int = 0,
+    after: int = 0,
 ) -> RejectHead:
     """The head of a chunk of rejects."""
     return RejectHead(
-        source,
-        KIND_REJECTS,
-        count,
-        log_id,
-        position,
-        first,
-        int(last),
-        T0,
-        catalogue=CATALOGUE,
+        source, KIND_REJECTS, count, log_id, position, first, int(last), T0, after, CATALOGUE
     )
 
 
-def progress(position: int, *, log_id: int = LOG, source: int = 0) -> RejectHead:
+def progress(position: int, *, log_id: int = LOG, source: int = 0, after: int = 0) -> RejectHead:
     """The head that says that all up to ``position`` was sent."""
-    return RejectHead(source, KIND_PROGRESS, 0, log_id, position, 0, 1, T0)
+    return RejectHead(source, KIND_PROGRESS, 0, log_id, position, 0, 1, T0, after)
+
+
+def before(
+    position: int, count: int = 0, first: int = 0, *, last: bool = True, log_id: int = LOG,
+    source: int = 0,
+) -> RejectHead:  # fmt: skip
+    """A head that opens a log, whose first position is ``position + 1``."""
+    return RejectHead(source, KIND_BEFORE, count, log_id, position, first, int(last), T0)
 
 
 class LogRecord(NamedTuple):
@@ -81,21 +85,32 @@ class SourceSide:
     def __init__(self, index: int, log: Sequence[LogRecord], log_id: int) -> None:
         self.index, self.log, self.log_id = index, log, log_id
         self.pending: list[tuple[RejectHead, list[Reject]]] = []
+        self.lost: Sequence[Reject] = ()
 
-    def start(self, dlq_done: int) -> None:
-        """What is to be sent after a start, from ``dlq_done + 1`` on."""
+    def start(self, dlq_done: int, lost: Sequence[Reject] | None) -> None:
+        """What is to be sent after a start, from ``dlq_done + 1`` on. ``lost``: what went with the
+        log before; None when the sink knows of this log.
+        """
         self.pending = []
+        named = {"log_id": self.log_id, "source": self.index}
+        if lost is not None:
+            base = self.log[0].position - 1 if self.log else 0
+            for first in range(0, len(lost), 2):
+                chunk = [*lost[first : first + 2]]
+                self.pending.append((before(base, len(chunk), first, last=False, **named), chunk))
+            self.pending.append((before(base, 0, len(lost), **named), []))
+            dlq_done = base
+        told = dlq_done
         for position, rejects in self.log:
             if position <= dlq_done:
                 continue
             for first in range(0, len(rejects), 2):
                 chunk, last = rejects[first : first + 2], first + 2 >= len(rejects)
-                told = head(
-                    position, len(chunk), first, last=last, log_id=self.log_id, source=self.index
-                )
-                self.pending.append((told, chunk))
+                here = head(position, len(chunk), first, last=last, after=told, **named)
+                self.pending.append((here, chunk))
             if not rejects:
-                self.pending.append((progress(position, log_id=self.log_id, source=self.index), []))
+                self.pending.append((progress(position, after=told, **named), []))
+            told = position
 
 
 class DlqRig:
@@ -115,15 +130,19 @@ class DlqRig:
     def directory(self) -> Path:
         return self.topology.state / dlq_sink.DIRECTORY
 
-    def start(self, name: str, log: Sequence[LogRecord], log_id: int = LOG) -> None:
+    def start(
+        self, name: str, log: Sequence[LogRecord], log_id: int = LOG, lost: Sequence[Reject] = ()
+    ) -> None:
         """A source starts on its log; ``dlq_done`` of another log does not count."""
-        fresh = name not in self.sides or self.sides[name].log_id != log_id
+        known = read_marks(self.directory).get(name, NOTHING).log_id == log_id
         self.board.set(f"{name}.log_id", log_id)
         self.sides[name] = SourceSide(SOURCES.index(name), log, log_id)
-        self.sides[name].start(0 if fresh else self.board.get(f"{name}.dlq_done"))
+        self.sides[name].lost = lost
+        self.sides[name].start(self.board.get(f"{name}.dlq_done"), None if known else lost)
 
     def restart(self, name: str) -> None:
-        self.start(name, self.sides[name].log, self.sides[name].log_id)
+        side = self.sides[name]
+        self.start(name, side.log, side.log_id, side.lost)
 
     def send(self) -> None:
         """Every source sends what fits."""
@@ -131,7 +150,7 @@ class DlqRig:
             producer = Producer(self.rings[name])
             while side.pending:
                 told, rejects = side.pending[0]
-                payload = pack_rejects(rejects)
+                payload = pack_sent(Sent(rejects))
                 if not producer.try_publish(told.pack(), (payload,), zlib.crc32(payload)):
                     break
                 side.pending.pop(0)

@@ -12,7 +12,7 @@ from sda_pipeline.dlq.marks import Mark, take, written
 from sda_pipeline.dlq.reading import derive
 from sda_pipeline.limits import SECOND_NS
 from tests.unit.alert_rig import T0
-from tests.unit.dlq_rig import LOG, head, reject
+from tests.unit.dlq_rig import LOG, before, head, reject
 
 DAY = 86_400 * SECOND_NS
 LATER = T0 + 40 * DAY
@@ -83,6 +83,6 @@ def test_a_line_that_is_gone_otherwise_shows(root: Path) -> None:
 
 def test_what_is_expired_is_kept_by_every_later_mark() -> None:
     mark = Mark(LOG, 5, 3, entries=9, expired=4)
-    for following in (head(6, 1), head(3, 2, log_id=7)):
+    for following in (head(6, 1), before(3, log_id=7)):
         assert take(mark, following)[1].expired == 4
     assert written(mark, LOG, 6, 0).expired == 4

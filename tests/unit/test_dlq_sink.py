@@ -17,7 +17,7 @@ from operators import dlq_sink
 from sda_pipeline.dlq.files import POS_NAME, jsonl_files, read_entries
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SECOND_NS
-from sda_pipeline.records.rejects import pack_rejects
+from sda_pipeline.records.rejects import Sent, pack_sent
 from sda_pipeline.ring.endpoints import Producer
 from sda_pipeline.vocabulary import FAILPOINTS
 from tests.unit.dlq_rig import DlqRig, LogRecord, head, open_dlq_rig, reject
@@ -140,7 +140,7 @@ def test_a_missing_chunk_rewinds(rig: DlqRig) -> None:
 
 def test_a_head_that_does_not_fit_its_payload_is_refused(rig: DlqRig) -> None:
     producer = Producer(rig.rings["radar"])
-    payload = pack_rejects([reject(1)])
+    payload = pack_sent(Sent([reject(1)]))
     producer.try_publish(head(1, 2).pack(), (payload,), crc32(payload))
     producer.close()
     with pytest.raises(StateCorrupt, match="does not fit its payload"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from operators.core.positions import Fate, Reached, SourcePosition
+from sda_pipeline.records.frames import parse_header
 from tests.log_frames import header
 
 A, B, C = 0xA, 0xB, 0xC
@@ -31,6 +34,24 @@ APPLY, DROP, GAP = Fate.APPLY, Fate.DROP, Fate.GAP
 )
 def test_fate(reached: Reached, log_id: int, position: int, fate: Fate) -> None:
     assert reached.fate(header(position, b"", log_id=log_id)) is fate
+
+
+@pytest.mark.parametrize(
+    ("reached", "log_id", "first", "fate"),
+    [
+        (Reached(A, 1, 7), A, 1, APPLY),
+        (Reached(A, 1, 7), B, 8, APPLY),
+        (Reached(A, 1, 7), B, 7, GAP),  # B has a 7 of its own, with other content
+        (Reached(A, 1, 7), B, 1, GAP),
+        (Reached(), A, 1, GAP),
+    ],
+)
+def test_another_log_goes_on_only_from_its_own_beginning(
+    reached: Reached, log_id: int, first: int, fate: Fate
+) -> None:
+    arrived = replace(header(8, b"", log_id=log_id), log_first=first)
+    assert reached.fate(arrived) is fate
+    assert parse_header(arrived.pack()).log_first == first
 
 
 def test_the_first_position_of_a_log_is_where_it_was_taken_up() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +14,8 @@ import pytest
 from operators.core.offsets import Offsets
 from operators.core.watermark import EventClock
 from operators.digest import Digester
-from operators.withheld import Withheld, original
-from sda_pipeline.broker.connect import open_consumer, open_producer
-from sda_pipeline.broker.embedded import EmbeddedProducer
-from sda_pipeline.broker.port import Batch, Consumer, OutMessage
+from operators.withheld import Withheld
+from sda_pipeline.broker.port import Batch
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.dlq.quarantine_file import NAME, Line, QuarantineFile
 from sda_pipeline.errors import SdaError
@@ -30,7 +27,6 @@ from tests.unit.observation_rig import messages, reducer
 from tests.unit.sink_rig import Words
 from tests.unit.topology_rig import repository_topology
 
-TOPIC, GROUP, PARTITIONS = "sda.obs.radar", "g", 2
 OFFSETS = Offsets((Part(0, 4, 100, 0),))
 
 
@@ -175,88 +171,6 @@ def test_a_kill_from_outside_while_probing_names_nothing(tmp_path: Path) -> None
     assert worker.in_flight == BatchAt(partition_word(4, 0), 100)
 
 
-# --- fetched again for the report ----------------------------------------------------------------
-
-
-class Topic:
-    """A topic of two partitions, 50 messages, consumed to its end."""
-
-    def __init__(self, directory: Path) -> None:
-        self.url = f"embedded:{directory}"
-        self.producer = open_producer(self.url)
-        self.producer.create_topic(TOPIC, PARTITIONS)
-        self.produce(0, 50)
-        self.consumer = open_consumer(self.url, TOPIC, GROUP, PARTITIONS)
-        self.found = self.consume()
-        self.ends: dict[int, int] = {}
-        for _, partition, offset in self.found:
-            self.ends[partition] = offset + 1
-        self.put_back_calls = 0
-
-    def produce(self, first: int, end: int) -> None:
-        made = [OutMessage(b"%d" % n, b"value %d" % n, 1000 + n) for n in range(first, end)]
-        self.producer.produce(TOPIC, made)
-
-    def consume(self) -> list[tuple[bytes, int, int]]:
-        found: list[tuple[bytes, int, int]] = []
-        while (batch := self.consumer.consume(7, 1 << 20, 0.0)).values:
-            places = zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True)
-            found += [(v, p, o) for v, (p, o) in zip(batch.values, places, strict=True)]
-        return found
-
-    def put_back(self, partition: int) -> None:
-        self.put_back_calls += 1
-        self.consumer.seek(partition, self.ends[partition])
-
-    def close(self) -> None:
-        self.consumer.close()
-        self.producer.close()
-
-
-@pytest.fixture
-def topic(tmp_path: Path) -> Iterator[Topic]:
-    made = Topic(tmp_path / "broker")
-    yield made
-    made.close()
-
-
-def test_every_original_comes_back_and_the_stream_goes_on_where_it_was(topic: Topic) -> None:
-    assert {partition for _, partition, _ in topic.found} == {0, 1}
-    topic.produce(50, 60)  # not consumed yet: must not be lost, nor mistaken for the original
-    for value, partition, offset in topic.found:
-        wanted = line(offset, report=1, partition=partition, generation=0)
-        reject = original(wanted, topic.consumer, topic.ends, topic.put_back)
-        assert (reject.raw, reject.partition, reject.offset) == (value, partition, offset)
-        assert (reject.kind, reject.key) == ("Quarantined", value.removeprefix(b"value "))
-        assert reject.timestamp_ms == 1000 + int(reject.key)
-    assert sorted(value for value, _, _ in topic.consume()) == [
-        b"value %d" % n for n in range(50, 60)
-    ]
-
-
-def recreated(topic: Topic) -> Line:
-    assert isinstance(topic.producer, EmbeddedProducer)
-    topic.producer.recreate_topic(TOPIC)
-    return line(3, report=1, generation=0)
-
-
-GONE: dict[str, Callable[[Topic], Line]] = {
-    "another generation": recreated,
-    "beyond the end": lambda topic: line(10**6, report=1, generation=0),
-    "no such partition": lambda topic: line(0, report=1, partition=9, generation=0),
-}
-
-
-@pytest.mark.parametrize("how", GONE)
-def test_an_original_the_broker_no_longer_has_is_said_to_be_gone(how: str, topic: Topic) -> None:
-    wanted = GONE[how](topic)
-    reject = original(wanted, topic.consumer, topic.ends, topic.put_back)
-    assert reject.raw == b""
-    assert reject.message.endswith("the broker no longer has its bytes")
-    assert (reject.partition, reject.offset) == (wanted.partition, wanted.offset)
-    assert topic.put_back_calls == len(topic.ends)
-
-
 def test_a_report_is_due_once_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     withheld = Withheld(worker)  # type: ignore[arg-type]
@@ -268,17 +182,3 @@ def test_a_report_is_due_once_in_the_order_of_its_numbers(tmp_path: Path) -> Non
     assert withheld.due(0) == [first, second]
     assert withheld.due(1) == [second]
     assert withheld.due(2) == []
-
-
-def test_a_failing_broker_leaves_the_positions_as_they_were(topic: Topic) -> None:
-    class Failing:
-        def __getattr__(self, name: str) -> Any:
-            if name == "consume":
-                raise SdaError("consume", "the broker is away")
-            return getattr(topic.consumer, name)
-
-    broken: Consumer = Failing()  # type: ignore[assignment]
-    with pytest.raises(SdaError, match="away"):
-        original(line(3, report=1, generation=0), broken, topic.ends, topic.put_back)
-    topic.produce(50, 53)
-    assert len(topic.consume()) == 3
