@@ -48,7 +48,11 @@ class FakeWorker:
 
     def __init__(self, state: Path, board: Words, **flags: bool) -> None:
         self.topology = SimpleNamespace(
-            state=state, physics=Physics(), event_time=EventTime(), sources=SOURCES
+            state=state,
+            physics=Physics(),
+            event_time=EventTime(),
+            sources=SOURCES,
+            s3=None,
         )
         self.board, self.clock = board, ManualClock(0, 0)
         self.launch = SimpleNamespace(flags=RunFlags(**flags))
