@@ -186,10 +186,9 @@ class _Ladder:
         except RemoteError as error:
             self.report("recovery_rung_failed", rung=Rung.REMOTE, why=str(error))
             if not beyond.allow_fresh:
-                why = f"nothing on this disk serves, and the remote does not: {error}"
-                raise Unreachable(
-                    _ACTION, why, f"bring it back and start again, or {_FRESH}"
-                ) from error
+                why = f"nothing on this disk serves, and the remote does not: {error.action}"
+                hint = f"bring it back and start again, or {_FRESH}"
+                raise Unreachable(_ACTION, f"{why}: {error.why}", hint) from error
             return None
         seen = bool(listing.found or listing.orphans)
         why = "none of the remote snapshots serves" if seen else "the remote holds no snapshot"
