@@ -65,12 +65,10 @@ class Uploader:
             self._changed.notify()
 
     def news(self) -> list[News]:
-        """What has happened since the last call, oldest first."""
+        """What has happened since the last call, oldest first. Waiting on ``wake_fd`` resets it."""
         with self._changed:
             found = [*self._news]
             self._news.clear()
-            if found:
-                os.eventfd_read(self.wake_fd)
         return found
 
     def check_progress(self, now_ns: int) -> None:

@@ -11,6 +11,8 @@ import msgspec
 from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.state.store import FORMAT_VERSION
 
+Offset = tuple[int, int, int]  # partition, generation, next offset
+
 
 class Manifest(msgspec.Struct, kw_only=True):
     """What a snapshot holds; written after its data, so its presence means the data is whole."""
@@ -25,7 +27,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     log_ids: dict[str, int]
     # As of the same frames: a source that lost its log goes on from these at the broker.
     watermarks: dict[str, int] = {}  # ns
-    offsets: dict[str, dict[int, tuple[int, int]]] = {}  # by partition: generation, next offset
+    offsets: dict[str, list[Offset]] = {}
     size_bytes: int
     sha256: str
 
@@ -68,10 +70,9 @@ def watermarks_of(positions: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return {source: mark for source, mark in found.items() if mark is not None}
 
 
-def offsets_of(positions: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, tuple[int, int]]]:
-    """Generation and next offset of each source's partitions."""
-    parts = {source: entry.get("parts", ()) for source, entry in positions.items()}
+def offsets_of(positions: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Offset]]:
+    """Where each source stands in its partitions."""
     return {
-        source: {partition: (generation, offset) for partition, generation, offset, _ in each}
-        for source, each in parts.items()
+        source: [(partition, generation, offset) for partition, generation, offset, _ in parts]
+        for source, parts in ((s, entry.get("parts", ())) for s, entry in positions.items())
     }
