@@ -121,7 +121,8 @@ class Uploader:
         if self._remote is None:
             self._remote = self._connect()
         listing = self._remote.listing()
-        self._hit("upload_listed")
+        hit = self._hit
+        hit("upload_listed")
         swept = self._remote.sweep()
         self._tell(News(BreakerState.CLOSED, listing=listing, swept=swept))
         return listing

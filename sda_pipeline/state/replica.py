@@ -68,6 +68,9 @@ class S3Objects:
                 ),
             )  # fmt: skip
 
+        # A connection cut inside the answer to "Expect: 100-continue" makes botocore spin for ever.
+        self._client.meta.events.register_last("before-call.s3", _expect_nothing)
+
     def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
         with path.open("rb") as file:  # it may be pruned meanwhile: what is open stays readable
             size = os.fstat(file.fileno()).st_size
@@ -226,6 +229,10 @@ class S3Objects:
             ) from error
 
 
+def _expect_nothing(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].pop("Expect", None)
+
+
 def _answered(action: str, error: failures.ClientError) -> RemoteError:
     """What an answer that is an error means."""
     code = str(error.response.get("Error", {}).get("Code", ""))
@@ -239,7 +246,7 @@ def _answered(action: str, error: failures.ClientError) -> RemoteError:
         return RemoteError(action, why, RemoteFault.FULL, "free some space in it")
     if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout"}:
         return RemoteError(action, why, RemoteFault.OVERLOADED)
-    if code in _ABSENT or (status == 404 and code != "NoSuchBucket"):
+    if code in _ABSENT:
         return RemoteError(action, why, RemoteFault.MISSING, passing=False)
     hint = "check bucket, credentials and permissions"
     return RemoteError(action, why, RemoteFault.DENIED, hint, passing=False)

@@ -5,6 +5,7 @@ Where it is killed is drawn from the recovery's own failpoints.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -28,7 +29,7 @@ def nothing(_: Site) -> None:
 
 
 def store_lost(site: Site) -> None:
-    remove(site.state / "correlator")
+    shutil.rmtree(site.state / "correlator", ignore_errors=True)
 
 
 def disk_lost(site: Site) -> None:
@@ -59,7 +60,7 @@ def test_killed_ten_times_on_one_rung(
     if rung == "fresh":
         remote.empty()
     rng = np.random.default_rng(SEED)
-    schedule = [*points, *rng.choice(points, KILLS - len(points))]
+    schedule = [*points, *rng.choice(points, KILLS - len(points)).tolist()]
     print(f"SDA_SEED={SEED} schedule: {schedule}")
     for point in schedule:
         damage(site)
