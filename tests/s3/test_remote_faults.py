@@ -47,7 +47,7 @@ def test_the_pipeline_delivers_all_while_the_store_is_broken_and_catches_up_when
     point_to(site, remote, every_s=0.3, endpoint=f"http://{proxy.address}",
              event_time={"idle_after": "off"})  # fmt: skip
     damage(proxy)
-    process = site.start()
+    process = site.start("--allow-fresh")  # an empty state beside a remote that is away
     try:
         wait_until(lambda: told(site, "replicator", "upload_failed"), site.story)
         wait_until(lambda: all_running(site) and all_applied(site), site.story)
@@ -150,7 +150,7 @@ def test_a_store_that_answers_503_is_left_alone_for_a_while(
 ) -> None:
     site, remote = recorded_with_remote
     point_to(site, remote, every_s=0.3, endpoint=overloaded)
-    site.finish()
+    site.finish("--allow-fresh")
     (*_, last) = told(site, "replicator", "upload_failed")
     assert last["fault"] == "OVERLOADED"
     assert "503 SlowDown" in last["why"]
