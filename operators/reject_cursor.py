@@ -39,7 +39,10 @@ class RejectCursor:
         self._source, self._log, self._ring = source, log, ring
         self._waiting = deque(log.reject_positions(max(dlq_done + 1, log.first)))
         self._next_index = 0  # first entry of the first waiting position not sent yet
-        self._told = dlq_done  # newest position the dlq-sink was told of
+        # Newest position the dlq-sink was told of. A log made anew that is still empty tells where
+        # it begins: the sink may know of no log at all, and nothing else would move its mark.
+        anew = log.end < log.first and log.first > 1
+        self._told = dlq_done - 1 if anew else dlq_done
         self._told_at = 0
 
     def logged(self, position: int) -> None:

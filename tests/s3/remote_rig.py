@@ -12,8 +12,7 @@ from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.state.replica import S3Objects
 from sda_pipeline.topology import S3Settings
 from tests.process.site import Site
-from tests.process.state_rig import copy_of, stop_in_the_middle, told
-from tests.process.waiting import wait_until
+from tests.process.state_rig import copy_of, status, stop_in_the_middle
 from tests.servers.s3_server import REGION, S3Server
 
 PIPELINE = "sda"
@@ -113,5 +112,9 @@ def copy_both(site: Site, remote: Remote, root: Path) -> tuple[Site, Remote]:
     return copied, there
 
 
-def wait_for_upload(site: Site, count: int = 1) -> None:
-    wait_until(lambda: len(told(site, "replicator", "uploaded")) >= count, site.story)
+def all_applied(site: Site) -> bool:
+    """Every source has read its input and the correlator has applied it."""
+    sources = status(site).get("sources", [])
+    return bool(sources) and all(
+        s["lag"] == 0 and s["log_end"] == s["applied"] > 0 for s in sources
+    )

@@ -19,7 +19,7 @@ import pytest
 from tests.process.site import Site, kill_tree
 from tests.process.state_rig import all_running, check, status, told
 from tests.process.waiting import wait_until
-from tests.s3.remote_rig import Remote, new_remote, point_to
+from tests.s3.remote_rig import Remote, all_applied, new_remote, point_to
 from tests.servers.cache import infra_is_required
 from tests.servers.fault_proxy import FaultProxies, FaultProxy
 from tests.servers.s3_server import S3Server
@@ -75,14 +75,6 @@ def test_the_pipeline_delivers_all_while_the_store_is_broken_and_catches_up_when
             kill_tree(process)
     site.finish()
     check(site, undisturbed)
-
-
-def all_applied(site: Site) -> bool:
-    """Every source has read its input and the correlator has applied it."""
-    sources = status(site).get("sources", [])
-    return bool(sources) and all(
-        s["lag"] == 0 and s["log_end"] == s["applied"] > 0 for s in sources
-    )
 
 
 def checkpoint(site: Site) -> dict[str, object]:
@@ -149,11 +141,20 @@ def test_a_store_that_answers_503_is_left_alone_for_a_while(
     recorded_with_remote: tuple[Site, Remote], overloaded: str, undisturbed: dict[str, str]
 ) -> None:
     site, remote = recorded_with_remote
-    point_to(site, remote, every_s=0.3, endpoint=overloaded)
-    site.finish("--allow-fresh")
-    (*_, last) = told(site, "replicator", "upload_failed")
-    assert last["fault"] == "OVERLOADED"
-    assert "503 SlowDown" in last["why"]
+    point_to(site, remote, every_s=0.3, endpoint=overloaded, event_time={"idle_after": "off"})
+    process = site.start("--allow-fresh")
+    try:
+        wait_until(lambda: all_applied(site), site.story)
+        wait_until(lambda: checkpoint(site)["breaker"] == "open", site.story)
+        site.run("sda-supervisor", "stop", "--state", "state")
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    failed = told(site, "replicator", "upload_failed")
+    assert {event["fault"] for event in failed} == {"OVERLOADED"}
+    assert "503 SlowDown" in failed[-1]["why"]
+    site.finish()
     check(site, undisturbed)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.process.site import Site
-from tests.process.state_rig import check, flip, refused, remove, told
-from tests.s3.remote_rig import Remote
+from tests.process.site import FINISH_WITHIN_S, Site, kill_tree
+from tests.process.state_rig import SOURCES, audit_of, check, flip, refused, remove, told
+from tests.process.waiting import wait_until
+from tests.s3.remote_rig import Remote, all_applied
 
 pytestmark = pytest.mark.process
 
@@ -98,6 +99,32 @@ def test_the_highest_good_rung_serves_and_nothing_else_differs(
     faults = told(site, "correlator", "recovery_rung_failed")
     assert [fault["rung"] for fault in faults] == failed
     assert all(fault["why"] for fault in faults)
+    check(site, undisturbed)
+
+
+def test_a_lost_disk_with_nothing_new_at_the_broker_comes_to_rest(
+    recorded_with_remote: tuple[Site, Remote], undisturbed: dict[str, str]
+) -> None:
+    site, _ = recorded_with_remote
+    process = site.start()
+    try:
+        wait_until(lambda: all_applied(site), site.story)
+        site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
+    finally:
+        kill_tree(process)
+    wait_until(lambda: not site.survivors(), site.story)
+    remove(site.state)
+    process = site.start("--until-idle")
+    try:
+        assert process.wait(FINISH_WITHIN_S) == 0, site.story()
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    assert told(site, "correlator", "recovered")[-1]["path"] == "remote"
+    assert all(told(site, source, "rejects_in_doubt") for source in SOURCES), "it says what it lost"
+    report = audit_of(site)
+    assert report.faults == []
+    site.finish()
     check(site, undisturbed)
 
 
