@@ -50,8 +50,6 @@ class RemoteHorizon:
         return again
 
     def _take(self, news: News) -> bool:
-        if news.crash is not None:
-            raise news.crash
         worker, board = self.worker, self.worker.board
         board.set("breaker", int(news.breaker))
         if news.listing is not None:

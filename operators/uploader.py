@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,6 @@ class News(NamedTuple):
     why: str = ""
     seconds: float = 0.0
     swept: int = 0
-    crash: Exception | None = None
 
 
 class Uploader:
@@ -79,14 +79,11 @@ class Uploader:
             raise SdaError("upload a snapshot", why, "it is tried again after a restart")
 
     def _run(self) -> None:
-        try:
-            while True:
-                wait_s = self.turn()
-                with self._changed:
-                    if wait_s is not None or self._pending is None:
-                        self._changed.wait(wait_s)
-        except Exception as error:  # noqa: BLE001 - for the first thread, which dies of it
-            self._tell(News(self.breaker.state, crash=error))
+        while True:
+            wait_s = self.turn()
+            with self._changed:
+                if wait_s is not None or self._pending is None:
+                    self._changed.wait(wait_s)
 
     def turn(self) -> float | None:
         """Do what is due. How long to wait then, seconds; None: until something is offered."""
@@ -112,6 +109,10 @@ class Uploader:
         ) as error:  # pruned meanwhile, or damaged: the next one serves
             self._done_with(manifest)
             self._tell(News(self.breaker.state, fault=RemoteFault.DAMAGED, why=str(error)))
+        except Exception as error:  # noqa: BLE001 - nothing that a store answers may stop the tree
+            self.breaker.failed(self._clock.monotonic_ns())
+            why = str(error) if isinstance(error, SdaError) else traceback.format_exc()
+            self._tell(News(self.breaker.state, fault=RemoteFault.UNEXPECTED, why=why))
         finally:
             self._busy_since = 0
         return 0.0 if self._listing is None or self._pending is not None else None

@@ -68,6 +68,7 @@ class RemoteFault(IntEnum):
     MISSING = 6  # an object that should be there is not
     CONFLICT = 7  # another writer's manifest stands in the place of ours
     DAMAGED = 8  # what was read, or was to be uploaded, is not what its manifest says
+    UNEXPECTED = 9  # a newer release's objects, or a fault of ours: the log has it whole
 
 
 class BreakerState(IntEnum):

@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 from botocore import exceptions as failures
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from sda_pipeline.limits import (
     MIB,
@@ -221,6 +222,9 @@ class S3Objects:
             raise RemoteError(
                 self._action(verb, key), _told(error), RemoteFault.UNREACHABLE
             ) from error
+        except (ResponseParserError, KeyError) as error:
+            why = f"its answer is none of S3 ({_told(error)})"
+            raise RemoteError(self._action(verb, key), why, RemoteFault.OVERLOADED) from error
         except (failures.BotoCoreError, ValueError) as error:
             why = _told(error)
             hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another of boto3's sources"

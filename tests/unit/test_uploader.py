@@ -12,7 +12,7 @@ import pytest
 from operators.remote_horizon import RemoteHorizon
 from operators.uploader import News, Uploader
 from sda_pipeline.clock import ManualClock
-from sda_pipeline.errors import SdaError
+from sda_pipeline.errors import InvalidConfiguration, SdaError
 from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
@@ -176,7 +176,7 @@ def test_the_board_says_what_failed(turns: Turns) -> None:
 def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
     def stuck(_: str) -> None:
         turns.clock.advance(round(REMOTE_STUCK_S * SECOND_NS) + 1)
-        with pytest.raises(SdaError, match="nothing has moved for 300 s"):
+        with pytest.raises(SdaError, match="nothing has moved for 600 s"):
             turns.uploader.check_progress(turns.clock.monotonic_ns())
 
     turns.uploader._hit = stuck
@@ -184,8 +184,19 @@ def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
     turns.uploader.check_progress(turns.clock.monotonic_ns())  # it waits: that is no hang
 
 
-def test_a_bug_in_the_thread_is_the_first_threads_death(turns: Turns) -> None:
-    turns.rig.objects.faults = [KeyError("bug")]  # type: ignore[list-item]
-    turns.uploader._run()
-    with pytest.raises(KeyError, match="bug"):
-        turns.horizon.turn()
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("bug"), "KeyError: 'bug'"),  # with its traceback: it is ours
+        (InvalidConfiguration("read it", ["it is of format 2"], "upgrade"), "it is of format 2"),
+    ],
+)
+def test_nothing_that_a_store_answers_stops_the_thread(
+    error: Exception, said: str, turns: Turns
+) -> None:
+    turns.rig.objects.faults = [error]  # type: ignore[list-item]
+    turns.uploader.offer(turns.rig.local[0])
+    failed, *_, done = turns.until_idle()
+    assert failed.fault is RemoteFault.UNEXPECTED
+    assert said in failed.why
+    assert done.uploaded == turns.rig.local[0]
