@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.kafka.kafka_talk import consume, produce
@@ -23,6 +23,14 @@ def answers(client: dict[str, str], within_s: float = 2.0) -> bool:
         return bool(AdminClient({**client, **QUIET}).list_topics(timeout=within_s).brokers)
     except KafkaException:
         return False
+
+
+def assert_refused(client: dict[str, str], code: int) -> None:
+    """A fresh client is told this error."""
+    told: list[int] = []
+    settings = {**client, **QUIET, "error_cb": lambda error: told.append(error.code())}
+    admin = AdminClient(settings)
+    wait_until(lambda: admin.poll(0) or code in told, lambda: f"wanted {code}, told {told}")
 
 
 def test_what_is_produced_is_consumed(kafka: KafkaServer, topics: Topics, topic: str) -> None:
@@ -73,12 +81,14 @@ def test_the_client_listener_is_guarded(new_kafka: NewKafka, security: Security)
     topic = Topics(kafka).create("guarded")
     produce(kafka.client(), topic, VALUES)
     assert consume(kafka.client(), topic, 3) == VALUES
-    strangers: list[dict[str, str]] = [{"bootstrap.servers": kafka.bootstrap}]
+    plain = {"bootstrap.servers": kafka.bootstrap}  # is cut off, and not told more
+    assert_refused(plain, KafkaError._ALL_BROKERS_DOWN)
     if security.scram:
-        strangers.append(kafka.client() | {"sasl.password": "wrong"})
+        wrong = kafka.client() | {"sasl.password": "wrong"}
+        assert_refused(wrong, KafkaError._AUTHENTICATION)
     if kafka.certificates is not None:
-        strangers.append(kafka.client() | {"ssl.ca.location": str(kafka.certificates.stranger)})
-    assert not any(answers(stranger, within_s=1.0) for stranger in strangers)
+        stranger = kafka.client() | {"ssl.ca.location": str(kafka.certificates.stranger)}
+        assert_refused(stranger, KafkaError._SSL)
 
 
 def test_retention_removes_what_is_old(new_kafka: NewKafka) -> None:

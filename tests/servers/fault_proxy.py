@@ -8,19 +8,18 @@ from __future__ import annotations
 import http.client
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from sda_pipeline.errors import Unreachable
 from tests.servers.loopback_ports import HOST, Port
 from tests.servers.recipes import TOXIPROXY
-from tests.servers.server_process import ServerProcess
+from tests.servers.server_process import Served, ServerProcess
 
 Stream = Literal["upstream", "downstream"]  # to the server, to the client
 _WITHIN_S = 5.0
 
 
-class FaultProxies:
+class FaultProxies(Served):
     """One Toxiproxy; ``add`` puts a proxy before an address."""
 
     def __init__(self, directory: Path) -> None:
@@ -28,18 +27,6 @@ class FaultProxies:
         self._api, self._ports = Port(), list[Port]()
         argv = [str(TOXIPROXY.installed()), "-host", HOST, "-port", str(self._api.number)]
         self.process = ServerProcess("Toxiproxy", argv, directory / "toxiproxy.log")
-
-    def __enter__(self) -> FaultProxies:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start it, without any proxy."""

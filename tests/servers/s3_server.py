@@ -9,12 +9,11 @@ from __future__ import annotations
 import http.client
 import secrets
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.servers.loopback_ports import HOST, Port
 from tests.servers.recipes import VERSITYGW
-from tests.servers.server_process import ServerProcess
+from tests.servers.server_process import Served, ServerProcess
 
 REGION = "us-east-1"
 BUCKET = "sda-snapshots"
@@ -22,7 +21,7 @@ _HEALTH = "/healthy"
 _ANSWER_WITHIN_S = 1.0
 
 
-class S3Server:
+class S3Server(Served):
     """``with S3Server(directory) as s3: s3.client().put_object(Bucket=s3.bucket, ...)``."""
 
     def __init__(self, directory: Path, bucket: str = BUCKET) -> None:
@@ -36,18 +35,6 @@ class S3Server:
         ]  # fmt: skip
         secret = {"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key}
         self.process = ServerProcess("the S3 server", argv, directory / "s3.log", secret)
-
-    def __enter__(self) -> S3Server:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def endpoint(self) -> str:
