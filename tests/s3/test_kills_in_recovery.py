@@ -13,8 +13,9 @@ import pytest
 
 from sda_pipeline.vocabulary import FAILPOINTS
 from tests.process.flow import SEED
-from tests.process.site import Site, kill_tree
+from tests.process.site import ROOT, Site, kill_tree
 from tests.process.state_rig import check, remove, stands_still, told
+from tests.process.test_kill_matrix import points_in
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote
 
@@ -49,6 +50,12 @@ RUNGS: dict[str, tuple[Callable[[Site], None], tuple[str, ...]]] = {
 
 def test_every_point_of_a_recovery_is_killed_at_on_some_rung() -> None:
     assert {point for _, points in RUNGS.values() for point in points} == {*FAILPOINTS["recovery"]}
+
+
+def test_the_table_of_failpoints_is_the_codes_own() -> None:
+    modules = ("sda_pipeline/state/recovery.py", "operators/correlator_open.py")
+    found = set().union(*(points_in(ROOT / name) for name in modules))
+    assert found == {*FAILPOINTS["recovery"]}
 
 
 @pytest.mark.parametrize("rung", RUNGS)
