@@ -144,7 +144,8 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
     (event,) = opened.worker.events
     assert event[0] == "recovered"
     assert {word: board[word] for word in board if word.startswith("recovered")} == {
-        "recovered_local": 1
+        "recovered_fresh": 1,  # when the state was made
+        "recovered_local": 1,
     }
     assert (
         event[1] | {"path": "local", "epoch": 1, "positions": {"radar": 9, "optical": 0}}
