@@ -95,13 +95,17 @@ def audit(state: Path | None, as_json: bool) -> int:
     report = run_audit(topology, lambda: _board(topology.state))
     rows = [{**dataclasses.asdict(source), "residue": source.residue} for source in report.sources]
     if as_json:
-        click.echo(json.dumps({"sources": rows, "faults": report.faults}, indent=2))
+        click.echo(
+            json.dumps({"sources": rows, "faults": report.faults, "notes": report.notes}, indent=2)
+        )
     elif rows:
         names = [name for name in rows[0] if name != "source"]
         _print_table(
             ("class", *(row["source"] for row in rows)),
             [(name, *(row[name] for row in rows)) for name in names],
         )
+    for note in () if as_json else report.notes:
+        click.echo(note)
     for fault in report.faults:
         line = fault if fault.startswith("cannot ") else f"cannot prove the sum: {fault}"
         click.echo(line, err=True)

@@ -96,6 +96,8 @@ def test_the_highest_good_rung_serves_and_nothing_else_differs(
     recovered = told(site, "correlator", "recovered")[-1]
     assert (recovered["path"], recovered["epoch"]) == (path, 2), site.story()
     assert path != "remote" or recovered["snapshot"] == wanted
+    lost = [note for note in audit_of(site).notes if "only counted" in note]
+    assert (disk_lost in damages) == bool(lost), "rejects of before the snapshot went with the disk"
     faults = told(site, "correlator", "recovery_rung_failed")
     assert [fault["rung"] for fault in faults] == failed
     assert all(fault["why"] for fault in faults)
