@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 SEEDS ?= 10000
+ROUNDS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup infra run test check lint types contracts tidy servers tests test-kafka test-s3 kills simulate bench lock clean
+.PHONY: help setup infra run test check lint types contracts tidy servers tests test-kafka test-s3 kills simulate faults bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -63,6 +64,9 @@ kills: setup servers ## the slow tests: one kill per run, in every gap of every 
 
 simulate: setup ## run SEEDS=10000 deterministic schedules of the whole chain under faults
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+faults: setup ## inject every class of fault under traffic; a table of what each cost
+	@$(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 bench: setup ## measure throughput, latency, pauses, restarts; writes build/bench.json
 	@$(BIN)/python -m tests.bench

@@ -20,6 +20,7 @@ from sda_pipeline.vocabulary import Step
 FILE_NAME = "alerts.sqlite"
 IDLE_WAIT_S = 0.5
 DELIVER_ENTRIES_MAX = 256  # read from the table at a time
+CONFIRM_EVERY_NS = SECOND_NS  # an idle sink writes down so often what the subscriber confirmed
 OVERDUE_NS = 5 * SECOND_NS  # an entry the subscriber has not confirmed for so long is marked, once
 
 
@@ -39,6 +40,7 @@ class _Loop:
         if log.position > self.sent:
             self.unconfirmed.append((log.position, now))
         self.draining_since: int | None = None
+        self.confirmed_at = 0
 
     def missing_before(self) -> int:
         """Where the table begins, if entries the subscriber lacks are pruned; else NO_HORIZON."""
@@ -100,7 +102,9 @@ class _Loop:
                 self.duplicates += 1
             else:
                 self.add(item)
-        self.log.prune(self.worker.board.get("sub_pos"))
+        confirmed = self.worker.board.get("sub_pos")
+        self.log.confirm(confirmed)
+        self.log.prune(confirmed)
 
     def add(self, item: Item) -> None:
         """The records of one entry, unless they are known or too old."""
@@ -181,8 +185,22 @@ class _Loop:
         self.worker.event("drain_incomplete", sent=self.sent, position=self.log.position)
         return True
 
+    def note_confirmed(self) -> None:
+        """Write down what the subscriber has confirmed since the last entry: for an audit, which
+        could not tell else that its store was lost.
+        """
+        confirmed, self.confirmed_at = self.worker.board.get("sub_pos"), self._now()
+        if confirmed > self.log.confirmed:
+            with self.log.transaction():
+                self.log.confirm(confirmed)
+
+    def _now(self) -> int:
+        return self.worker.clock.monotonic_ns()
+
     def pause(self) -> None:
         """Wait for entries, for room when some are held back, or for the heartbeat's turn."""
+        if self._now() - self.confirmed_at >= CONFIRM_EVERY_NS:
+            self.note_confirmed()
         fds = [self.input.ring.data_fd]
         if self.sent < self.log.position:
             fds.append(self.output.space_fd)
@@ -193,12 +211,14 @@ def run(worker: Worker) -> None:
     """Recover from the table, then store and deliver until drained."""
     worker.beat(Step.RECOVER)
     with AlertLog(worker.topology.state / FILE_NAME) as log:
+        worker.fail("recovery_open")
         worker.event("recovered", position=log.position, created=log.created)
         check_not_behind(worker, "sink_pos", log.position)
         worker.board.set("sink_pos", log.position)
         loop = _Loop(worker, log)
         worker.ready()
-        while not (worker.stopping and loop.drained()):
+        while not worker.finished(loop.drained):
             if not loop.step():
                 loop.pause()
+        loop.note_confirmed()
         worker.event("counts", duplicates=loop.duplicates, refused=loop.refused)

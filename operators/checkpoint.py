@@ -4,13 +4,14 @@ opening is ``correlator_open.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
+from operators.core.step_effects import Effects, RowKey
 from sda_pipeline.clock import Clock
 from sda_pipeline.limits import MIB
 from sda_pipeline.records.alert import Entry, entry_of_closed, entry_of_records
@@ -22,8 +23,11 @@ _encode = msgspec.msgpack.encode
 class Checkpoints:
     """The store, the outbox counter and the pauses its commits cause."""
 
-    def __init__(self, store: CorrelatorStore, meta: Meta, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: CorrelatorStore, meta: Meta, clock: Clock,
+        dlq_done: Callable[[], dict[str, tuple[int, int]]] = dict,
+    ) -> None:  # fmt: skip
+        self._store, self._clock, self._dlq_done = store, clock, dlq_done
         self.meta = meta
         self.outbox = store.outbox()
         self._pauses_ns: list[int] = []
@@ -52,8 +56,9 @@ class Checkpoints:
         end = entries[-1].position if entries else self.meta.outbox_end
         closed_to = self.meta.closed_to if effects.closed_to is None else effects.closed_to
         meta = msgspec.structs.replace(
-            self.meta, outbox_end=end, outbox_deleted=gone, closed_to=closed_to
-        )
+            self.meta, outbox_end=end, outbox_deleted=gone, closed_to=closed_to,
+            dlq_done=self.meta.dlq_done | self._dlq_done(),
+        )  # fmt: skip
         self._store.commit(
             Changes(
                 rows=effects.rows,
@@ -90,7 +95,16 @@ class Checkpoints:
             "state_mib": round(self._store.used_bytes() / MIB, 3),
         }
 
+    def stored_rows(self) -> Iterator[tuple[RowKey, bytes]]:
+        """Every retained frame's rows, as last committed."""
+        return self._store.rows()
+
     def close(self) -> None:
+        """Write down how far the DLQ has come, for an audit, and close."""
+        done = self.meta.dlq_done | self._dlq_done()
+        if done != self.meta.dlq_done:
+            meta = msgspec.structs.replace(self.meta, dlq_done=done)
+            self._store.commit(Changes(meta=meta), lambda: None)
         self._store.close()
 
 

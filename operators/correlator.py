@@ -7,19 +7,20 @@ from __future__ import annotations
 from collections import deque
 
 from operators.checkpoint import Checkpoints
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
 from operators.core.positions import Fate
 from operators.core.quarantined import generations_of
+from operators.core.step_effects import Effects
 from operators.correlator_open import open_checkpoints
 from operators.guard import Guard
-from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
+from operators.held import Held
 from sda_pipeline.errors import Rewind
 from sda_pipeline.limits import EVALUATE_EVERY_NS, FRAME_BYTES_MAX, SECOND_NS
 from sda_pipeline.records.alert import Entry
 from sda_pipeline.records.frames import Frame, parse_header, parse_payload
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.ring.endpoints import Slot
-from sda_pipeline.runtime.in_flight import BatchAt, Culprit
+from sda_pipeline.runtime.in_flight import EVALUATION, BatchAt, Culprit
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.topology import load_inputs
 from sda_pipeline.vocabulary import Step
@@ -36,6 +37,8 @@ class _Loop:
         self.worker, self.core, self.checkpoints = worker, core, checkpoints
         self.input, self.output = worker.only_input, worker.only_output
         self.guard = Guard(worker)
+        self.held = Held(worker, core, checkpoints.epoch)
+        self.search_held = self.guard.suspects
         sink = worker.board.get("sink_pos")
         self.unpublished: deque[Entry] = deque(
             entry for entry in checkpoints.outbox if entry.position > sink
@@ -96,9 +99,9 @@ class _Loop:
         self.begin(frames)
         effects = Effects()
         self.core.apply(frames, effects)
-        if self.evaluation_due():
-            self.evaluated_at = worker.clock.monotonic_ns()
-            self.core.evaluate(self.checkpoints.epoch, worker.clock.wall_ns(), effects)
+        evaluated = self.evaluation_due()
+        if evaluated:
+            self.evaluate(effects)
         worker.fail("after_step")
         # 4 one write transaction, synced
         worker.beat(Step.COMMIT)
@@ -111,6 +114,7 @@ class _Loop:
         worker.fail("after_board")
         if slots:
             self.input.release(slots[-1].end)
+        if slots or evaluated:
             self.guard.done()
         worker.fail("after_release")
         # 6 publish the outbox: what fits, in order, without blocking
@@ -121,7 +125,12 @@ class _Loop:
         return bool(slots) or published
 
     def begin(self, frames: list[tuple[str, Frame]]) -> None:
-        """These are in flight from here on; in a suspect life their rows are tried one by one."""
+        """These are in flight from here on; in a suspect life what is held is tried first, then
+        their rows one by one.
+        """
+        if self.search_held:
+            self.search_held = False
+            self.held.search(self.guard, self.checkpoints.stored_rows())
         if not frames:
             return
         sources = self.worker.topology.sources
@@ -141,7 +150,8 @@ class _Loop:
 
         def attempt(number: int) -> None:
             source, _, row = alone[number]
-            self.worker.fail_rows(row)
+            for point in ("row", "evaluated"):
+                self.worker.fail_rows(row, point)
             core.rehearse(source, row, epoch, now)
 
         def name(number: int) -> Culprit:
@@ -152,6 +162,16 @@ class _Loop:
             return Culprit(index, generation, partition, int(row["offset"][0]))
 
         self.guard.probe(len(alone), attempt, name, lambda: core.evaluate(epoch, now, Effects()))
+
+    def evaluate(self, effects: Effects) -> None:
+        """Evaluate what is dirty. A death here is not the batch's: it may be of rows that were
+        applied long ago.
+        """
+        worker = self.worker
+        self.guard.begin(EVALUATION)
+        self.evaluated_at = worker.clock.monotonic_ns()
+        self.held.pass_failpoint()
+        self.core.evaluate(self.checkpoints.epoch, worker.clock.wall_ns(), effects)
 
     def evaluation_due(self) -> bool:
         """At most every 100 ms, also without input."""
@@ -205,13 +225,10 @@ def run(worker: Worker) -> None:
     for satno, why in inputs.catalogue.refused:
         worker.event("object_refused", satno=satno, why=why)
     core, checkpoints = open_checkpoints(worker, inputs)
-    for line in read_quarantine(worker.topology.state / NAME):
-        if line.report:  # others never became a row
-            core.quarantined.setdefault(line.source, set()).add(line.coordinates)
     loop = _Loop(worker, core, checkpoints)
     loop.publish_words()
     worker.ready()
-    while not (worker.stopping and loop.drained()):
+    while not worker.finished(loop.drained):
         if not loop.step():
             loop.pause()
         loop.summarize()

@@ -16,7 +16,9 @@ from operators.core.alerts import AlertState, emitted_again
 from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.schedule import OpenAlert, pane_of
+from operators.held import take_out
 from operators.remote_beyond import what_lies_beyond
+from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.log.source_log import read_log
@@ -54,6 +56,7 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
         meta = _supersede(store, core, meta, inputs.hash)
         worker.event("catalogue_accepted", catalogue=f"{inputs.hash:016x}")
     else:
+        take_out(worker, core, store)
         core.restore([(key, np.frombuffer(data, ROW)) for key, data in store.rows()])
     if store.empty:
         meta = _begin(worker, recovered, core, inputs.hash)
@@ -69,7 +72,15 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
                  snapshot=meta.snapshot, positions=positions)  # fmt: skip
     for source, position in positions.items():
         check_not_behind(worker, f"{source}.applied", position)
-    return core, Checkpoints(store, meta, worker.clock)
+    return core, Checkpoints(store, meta, worker.clock, lambda: _dlq_done(worker))
+
+
+def _dlq_done(worker: Worker) -> dict[str, tuple[int, int]]:
+    """Which log's rejects the DLQ holds, and up to where, by source, as far as the board says."""
+    board = worker.board
+    told = {s: (board.get(f"{s}.dlq_log"), board.get(f"{s}.dlq_done"))
+            for s in worker.topology.sources}  # fmt: skip
+    return {source: (log_id, done) for source, (log_id, done) in told.items() if log_id}
 
 
 def _rebuild(worker: Worker, inputs: Inputs, store: CorrelatorStore, meta: Meta) -> Correlation:
@@ -89,6 +100,9 @@ def _rebuild(worker: Worker, inputs: Inputs, store: CorrelatorStore, meta: Meta)
             core.positions[source] = _decoded(data, SourcePosition)
     core.alerts.update(states)
     core.closed_to = meta.closed_to
+    for line in read_quarantine(worker.topology.state / NAME):
+        if line.report:  # others never became a row
+            core.quarantined.setdefault(line.source, set()).add(line.coordinates)
     return core
 
 
@@ -125,6 +139,7 @@ def _log_start(worker: Worker, source: str) -> SourcePosition | None:
     before = parse_payload(first.header, first.payload).counts.rows - first.header.logged
     return SourcePosition(
         log_id=log.log_id, log_first=log.first, position=log.first - 1, missing=before,
+        catalogues=(),
         counts=Counts(read=before, rows=before).as_tuple(),
     )  # fmt: skip
 

@@ -98,7 +98,7 @@ class _Loop:
                 entry_of(reject, head, index, source, topic)
                 for index, reject in enumerate(rejects[skip:], head.first + skip)
             ]
-            if new and mark.replaced:
+            if new and (mark.replaced or head.position <= mark.again):
                 known = self.known_ids(source, mark.log_id, entries)
                 new = [entry for entry in new if entry.dlq_id not in known]
             entries += new
@@ -144,7 +144,7 @@ class _Loop:
 def run(worker: Worker) -> None:
     """Recover the marks from the files, then write what the sources refuse until drained."""
     worker.beat(Step.RECOVER)
-    with DlqFiles(worker.topology.state / DIRECTORY) as files:
+    with DlqFiles(worker.topology.state / DIRECTORY, worker.fail) as files:
         for fault in files.faults:
             worker.event("dlq_repaired", why=fault)
         for source in worker.topology.sources:
@@ -154,7 +154,7 @@ def run(worker: Worker) -> None:
         loop.publish_done()
         worker.ready()
         loop.expire()
-        while not (worker.stopping and loop.drained()):
+        while not worker.finished(loop.drained):
             if not loop.step():
                 loop.expire()
                 worker.wait(IDLE_WAIT_S, [ring.data_fd for ring in worker.inputs.values()])

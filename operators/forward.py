@@ -29,15 +29,12 @@ def forward(worker: Worker, transform: Transform = unchanged) -> None:
     """Forward every slot of every input, fairly, until drained."""
     inputs, output = [*worker.inputs.values()], worker.only_output
     worker.ready()
-    while True:
+    while not worker.finished(lambda: all(source.empty() for source in inputs)):
         moved = False
         for source in inputs:
             moved |= _forward_one(worker, source, output, transform)
-        if moved:
-            continue
-        if worker.stopping and all(source.empty() for source in inputs):
-            return
-        worker.wait(WAIT_S, [source.data_fd for source in inputs])
+        if not moved:
+            worker.wait(WAIT_S, [source.data_fd for source in inputs])
 
 
 def _forward_one(worker: Worker, source: Consumer, output: Producer, transform: Transform) -> bool:
@@ -53,6 +50,8 @@ def _forward_one(worker: Worker, source: Consumer, output: Producer, transform: 
     worker.fail("after_transform")
     # 3 publish, waiting for room
     while not output.try_publish(head, (payload,), crc):
+        if worker.leaving:
+            return False  # not released: the successor reads it again
         worker.wait(WAIT_S, [output.space_fd])
     worker.beat(Step.PUBLISH)
     worker.fail("after_publish")

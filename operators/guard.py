@@ -5,10 +5,11 @@ when told that predecessors died of it, find the record. What is done about it i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from sda_pipeline.errors import SdaError
 from sda_pipeline.runtime.in_flight import BatchAt, Culprit, InFlight
-from sda_pipeline.runtime.probe import first_killer
+from sda_pipeline.runtime.probe import Killer, first_killer
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.vocabulary import Step
 
@@ -41,16 +42,25 @@ class Guard:
         If one kills it, this process says which and ends: SdaError. See ``first_killer``.
         """
         self.suspects = False
+        found = self.search(count, attempt, prepare)
+        if found is None:
+            self._worker.event("nothing_found", records=count)
+            return
+        self.accuse(name(found.number), found)
+
+    def search(
+        self, count: int, attempt: Callable[[int], None], prepare: Callable[[], None] = lambda: None
+    ) -> Killer | None:
+        """The first of ``count`` attempts that a child does not survive."""
         worker = self._worker
         worker.event("probing", records=count)
-        found = first_killer(
+        return first_killer(
             count, attempt, worker.clock, prepare=prepare, beat=lambda: worker.beat(Step.COMPUTE),
             within_s=worker.topology.supervision.heartbeat_kill_s,
         )  # fmt: skip
-        if found is None:
-            worker.event("nothing_found", records=count)
-            return
-        culprit = name(found.number)
+
+    def accuse(self, culprit: Culprit, found: Killer) -> NoReturn:
+        """Tell the supervisor which record is deadly, by ending: SdaError."""
         self._in_flight.culprit(culprit)
         raise SdaError(
             f"process the record at offset {culprit.offset} of partition {culprit.partition}",

@@ -72,13 +72,15 @@ class RejectCursor:
 
     def _send_position(self, position: int, ingest_ns: int) -> bool:
         """Send the remaining chunks of one record; False when the ring is full."""
-        entries = unpack_rejects(self._log.read(position).rejects)
+        record = self._log.read(position)
+        entries = unpack_rejects(record.rejects)
         while self._next_index < len(entries):
             chunk = _chunk(entries, self._next_index)
             after = self._next_index + len(chunk)
             head = RejectHead(
                 self._source, KIND_REJECTS, len(chunk), self._log.log_id, position,
                 self._next_index, int(after == len(entries)), ingest_ns,
+                catalogue=record.header.catalogue,
             )  # fmt: skip
             payload = pack_rejects(chunk)
             if not self._ring.try_publish(head.pack(), (payload,), zlib.crc32(payload)):

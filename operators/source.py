@@ -5,12 +5,13 @@ The log is the truth it owns.
 
 from __future__ import annotations
 
-from operators.core.batch import EMPTY, Built, Source, build_frame, join
+from operators.core.batch import EMPTY, Source, build_frame, join
 from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.digest import Digester
 from operators.log_retention import LogRetention
+from operators.outlet import BLOCKED_WAIT_S, Outlet
 from operators.reject_cursor import RejectCursor
 from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
@@ -31,7 +32,6 @@ from sda_pipeline.settings import KIND_CODES
 from sda_pipeline.topology import load_inputs
 from sda_pipeline.vocabulary import Step
 
-BLOCKED_WAIT_S = 0.5
 IDLE_POLL_S = 0.25
 UPKEEP_EVERY_NS = 30 * SECOND_NS  # look for new partitions, delete what nobody needs
 
@@ -43,7 +43,7 @@ class SourceLoop:
         self.worker, self.source = worker, source
         self.log, self.consumer = opened.log, opened.consumer
         name, settings = worker.name, worker.topology.event_time
-        self.ring = worker.output_to("normalize")
+        self.outlet = Outlet(worker, self.send_rejects)
         words = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
         self.words = {word: f"{name}.{word}" for word in words}
         kind = worker.kind.removesuffix("-source")
@@ -101,27 +101,6 @@ class SourceLoop:
         board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))
         board.set(self.words["ended"], int(self.ended))
         board.set(self.words["reported"], self.counts.reported)
-
-    def republish(self, applied: int) -> None:
-        """Send again what the correlator has not applied; it drops by position what it has."""
-        for record in self.log.records(max(applied + 1, self.log.first)):
-            if self.worker.stopping:
-                return
-            self.publish(Built(record.header.never_shed(), bytes(record.payload)))
-
-    def publish(self, built: Built) -> None:
-        """Put one frame on the ring, waiting for room as long as it takes, unless told to stop."""
-        blocked = False
-        while not self.ring.try_publish(
-            built.header.pack(), (built.payload,), built.header.payload_crc
-        ):
-            if self.worker.stopping:
-                return  # it is in the log: the next start sends it
-            blocked = True
-            self.worker.wait(BLOCKED_WAIT_S, [self.ring.space_fd])
-            self.send_rejects()
-        if blocked:
-            self.idle.busy()
 
     def send_rejects(self) -> None:
         """Let the second cursor send what fits."""
@@ -181,7 +160,8 @@ class SourceLoop:
             self.rejects.logged(self.log.end)
         # 5 publish the frame
         worker.beat(Step.PUBLISH)
-        self.publish(built)
+        if self.outlet.publish(built):
+            self.idle.busy()
         self.send_rejects()
         worker.fail("after_publish")
 
@@ -287,7 +267,8 @@ def run(worker: Worker) -> None:
     loop.resume(opened.parts, opened.counts)
     loop.publish_words()
     worker.ready()
-    loop.republish(worker.board.get(f"{worker.name}.applied"))
+    loop.outlet.republish(opened.log, worker.board.get(f"{worker.name}.applied"))
+    worker.fail("recovery_republished")
     while not worker.stopping:
         loop.turn()
     opened.log.close()

@@ -47,12 +47,15 @@ def open_source(worker: Worker) -> Opened:
     log = SourceLog.open(directory, index, new)
     if log.truncated_bytes:
         worker.event("log_tail_truncated", bytes=log.truncated_bytes, end=log.end)
+    worker.fail("recovery_log_repaired")
     if not position.fits(log.log_id, log.first, log.end):
         worker.event("log_does_not_fit", first=log.first, end=log.end, applied=position.position,
                      log_id=f"{log.log_id:016x}")  # fmt: skip
         log.close()
         worker.event("log_set_aside", path=str(set_aside(directory)))
+        worker.fail("recovery_log_aside")
         log, created = SourceLog.open(directory, index, new), True
+    worker.fail("recovery_log_open")
     parts, counts = _last_known(log, position)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"

@@ -102,12 +102,13 @@ def run(worker: Worker) -> None:
     """Recover from the store, then apply alerts until drained."""
     worker.beat(Step.RECOVER)
     with SubscriberStore(worker.topology.subscriber / FILE_NAME) as store:
+        worker.fail("recovery_open")
         worker.event("recovered", position=store.position, created=store.created)
         check_not_behind(worker, "sub_pos", store.position)
         worker.board.set("sub_pos", store.position)
         loop = _Loop(worker, store)
         worker.ready()
-        while not (worker.stopping and loop.input.ring.empty()):
+        while not worker.finished(loop.input.ring.empty):
             if not loop.step():
                 worker.wait(IDLE_WAIT_S, [loop.input.ring.data_fd])
         worker.event("counts", duplicates=loop.duplicates, refused=loop.refused)

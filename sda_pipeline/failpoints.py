@@ -26,6 +26,7 @@ from sda_pipeline.errors import UsageError
 if TYPE_CHECKING:  # numpy costs each forwarder a tenth of a second at every start
     from sda_pipeline.records.rows import Rows
 
+HANGS = "sda-hangs"  # the name of a process that hangs in a failpoint
 _FDATASYNC = {"x86_64": "75", "aarch64": "83"}
 
 
@@ -56,6 +57,7 @@ def _kill_in_sync() -> None:
 
 
 def _hang() -> None:
+    Path("/proc/self/comm").write_text(HANGS, encoding="ascii")  # a test sees that it is here
     while True:
         SystemClock().sleep(3600)
 
@@ -106,6 +108,11 @@ def hit(name: str) -> None:
     point.hits += 1
     if point.hits == point.at:
         ACTIONS[point.action]()
+
+
+def armed(name: str) -> bool:
+    """Whether any observation is to be watched for at this point."""
+    return any(where.startswith(f"{name}@") for where in _points)
 
 
 def hit_rows(name: str, rows: Rows) -> None:

@@ -68,6 +68,9 @@ REMOTE_MANIFEST_BYTES_MAX = 1 * MIB
 DLQ_FILE_BYTES = 64 * MIB
 DLQ_RETENTION_S = 30 * 86_400.0
 DLQ_PROGRESS_EVERY_S = 1.0
+REDRIVE_ATTEMPTS_MAX = 3  # a record refused after so many re-injections needs --force
+REDRIVE_CHUNK_MESSAGES = 500  # of sda-reprocess: between two commits of its ledger
+REDRIVE_CHUNK_BYTES = 4 * MIB
 
 # --- dedup ----------------------------------------------------------------------------------
 DEDUP_SECONDS = 300.0

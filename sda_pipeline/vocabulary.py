@@ -98,14 +98,36 @@ FAILPOINTS: dict[str, tuple[str, ...]] = {
     "subscriber": ("after_read", "inside_commit", "after_commit", "after_board", "after_release"),
     "dlq-sink": ("after_read", "after_append", "after_sync", "after_board", "after_release"),
     "replicator": ("after_begin", "inside_write", "after_write", "after_rename"),
-    # Of the replicator as well, where a remote is configured: "replicator.<point>".
+    # Of the replicator as well, where a remote is configured: "replicator.<point>"; and of the
+    # correlator, when it recovers from there: "correlator.<point>".
     "upload": (
         "upload_listed", "upload_part", "upload_data", "upload_manifest", "upload_pruned",
         "upload_told",
     ),
-    # Of the correlator, between the steps of a recovery: "correlator.<point>".
-    "recovery": (
-        "recovery_listed", "recovery_fetched", "recovery_copied", "recovery_moved_aside",
-        "recovery_installed", "recovery_epoch",
+    "remote-rung": ("remote_listed", "remote_fetched"),
+    "reprocess": ("after_plan", "after_intent", "after_produce", "after_ack", "after_done"),
+    "reprocess-migrate": (
+        "inside_rotate", "after_rotate", "after_write", "after_sync", "after_rename",
     ),
+}  # fmt: skip
+
+# The same for what an operator does until it goes on: one after every step that changes a file.
+# "recovered" is right before READY. A test kills the tree at each of them.
+RECOVERY_FAILPOINTS: dict[str, tuple[str, ...]] = {
+    "source": (
+        "recovery_log_repaired", "recovery_log_aside", "recovery_log_open", "recovered",
+        "recovery_republished",
+    ),
+    "stateless": ("recovered",),
+    "correlator": (
+        "recovery_snapshot_aside", "recovery_copied", "recovery_moved_aside",
+        "recovery_installed", "recovery_epoch", "recovered",
+    ),
+    "alert-sink": ("recovery_open", "recovered"),
+    "subscriber": ("recovery_open", "recovered"),
+    "dlq-sink": (
+        "recovery_cut", "recovery_damage_aside", "recovery_damage_marks", "recovery_damage_gone",
+        "recovery_synced", "recovered",
+    ),
+    "replicator": ("recovered",),
 }  # fmt: skip

@@ -96,7 +96,15 @@ def audit(state: Path | None, as_json: bool) -> int:
     rows = [{**dataclasses.asdict(source), "residue": source.residue} for source in report.sources]
     if as_json:
         click.echo(
-            json.dumps({"sources": rows, "faults": report.faults, "notes": report.notes}, indent=2)
+            json.dumps(
+                {
+                    "sources": rows,
+                    "faults": report.faults,
+                    "notes": report.notes,
+                    "waiting": report.waiting,
+                },
+                indent=2,
+            )
         )
     elif rows:
         names = [name for name in rows[0] if name != "source"]
@@ -104,6 +112,8 @@ def audit(state: Path | None, as_json: bool) -> int:
             ("class", *(row["source"] for row in rows)),
             [(name, *(row[name] for row in rows)) for name in names],
         )
+        for what, count in report.waiting.items():
+            click.echo(f"{what}: {count}")
     for note in () if as_json else report.notes:
         click.echo(note)
     for fault in report.faults:

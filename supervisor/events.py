@@ -17,7 +17,7 @@ class Event(StrEnum):
     IN_FLIGHT = "in_flight"  # what a dead operator was working on
     SUSPECT = "suspect"  # it died of one batch again and again: the next life looks for the record
     QUARANTINED = "quarantined"  # a record that kills an operator
-    QUARANTINE_REPAIRED = "quarantine_repaired"  # a torn last line, which nobody acted on, was cut
+    QUARANTINE_REPAIRED = "quarantine_repaired"  # a torn last line was cut, or what is wrong
     BACKOFF = "backoff"
     SLOW = "slow"
     HUNG = "hung"

@@ -74,6 +74,7 @@ class Member:
     asked: bool = False  # the coming death was asked for
     hung_in: str = ""
     last_exit: str = ""
+    progress: int = 0  # as of the last death
 
     @property
     def restarts(self) -> int:

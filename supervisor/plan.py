@@ -12,6 +12,7 @@ from sda_pipeline.runtime.in_flight import POSITION, ROW, SOURCE
 from sda_pipeline.topology import SOURCE_KINDS, Topology
 
 _FORWARDERS = ("normalize", "prioritize")  # own no truth and read no position from the board
+_PROGRESS = {"alert-sink": "sink_pos", "subscriber": "sub_pos", "replicator": "snapshot_seq"}
 _FIRST_STAGE = 0
 
 # Words an operator says about its own life; the supervisor puts them back between two lives.
@@ -123,3 +124,14 @@ def drain_stages(topology: Topology) -> tuple[tuple[str, ...], ...]:
         tuple(name for name in topology.names if stage[name] == number)
         for number in sorted(set(stage.values()))
     )
+
+
+def progress_words(topology: Topology, name: str) -> tuple[str, ...]:
+    """Board words of which at least one grows when an operator has done its work."""
+    kind = topology.kind_of(name)
+    if kind in SOURCE_KINDS:
+        return (f"{name}.log_end",)
+    if kind in _PROGRESS:
+        return (_PROGRESS[kind],)
+    word = "dlq_done" if kind == "dlq-sink" else "applied"  # forwarders: what the correlator got
+    return tuple(f"{source}.{word}" for source in topology.sources)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sda_pipeline.clock import Clock
 from sda_pipeline.dlq.quarantine_file import NAME, Line, QuarantineFile
 from sda_pipeline.runtime.in_flight import BatchAt, Culprit, parse
-from sda_pipeline.topology import SOURCE_KINDS, Topology
+from sda_pipeline.topology import Topology
 from supervisor.events import Event
 from supervisor.journal import stamp
 from supervisor.members import Note
@@ -30,6 +30,8 @@ class Quarantine:
         self._file = QuarantineFile(topology.state / NAME)
         if self._file.torn_bytes:
             tell(Note(Event.QUARANTINE_REPAIRED, {"cut_bytes": self._file.torn_bytes}))
+        if self._file.why:
+            tell(Note(Event.QUARANTINE_REPAIRED, {"why": self._file.why}))
         for source in topology.sources:
             self._publish(source)
 
@@ -58,11 +60,7 @@ class Quarantine:
         return suspect
 
     def _progress(self, name: str) -> int:
-        """A number that has changed when an operator has made input durable."""
-        board = self._wiring.board
-        if self._topology.kind_of(name) in SOURCE_KINDS:
-            return board.get(f"{name}.log_end")
-        return sum(board.get(f"{source}.applied") for source in self._topology.sources)
+        return self._wiring.progress(name)
 
     def _lock_away(self, name: str, culprit: Culprit, deaths: int) -> None:
         source = self._topology.sources[culprit.source]

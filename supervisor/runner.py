@@ -181,7 +181,9 @@ class Runner:
         del self._children[child.name]
         wanted = self.tree.wanted(child.name)
         blame = self.quarantine.died(child.name, child.pid, wanted=wanted)
-        self._do(self.tree.died(child.name, returncode, self.clock.monotonic_ns(), blame))
+        progress = self.wiring.progress(child.name)
+        now = self.clock.monotonic_ns()
+        self._do(self.tree.died(child.name, returncode, now, blame, progress))
 
     def _on_signal(self, number: signal.Signals) -> None:
         """The first of a kind drains, the second kills what is left."""

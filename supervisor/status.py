@@ -29,6 +29,7 @@ def status(
             "state": tree.phase.value,
             "pipeline": topology.pipeline,
             "rewinds": tree.rewinds.count,
+            "edge_rewinds_total": tree.rewinds.count,  # the same, by its name as a metric
         },
         "operators": [
             _operator(member, words, pids.get(name), now) for name, member in tree.members.items()

@@ -13,6 +13,7 @@ from typing import Any
 
 from sda_pipeline.errors import ExitCode, NotRunning, UsageError
 from sda_pipeline.limits import DEATHS_BEFORE_PROBE, SECOND_NS
+from sda_pipeline.runtime.launch import LEAVE
 from sda_pipeline.topology import OperatorSpec, Topology
 from supervisor import plan
 from supervisor.events import Event
@@ -67,10 +68,14 @@ class Tree:
         return self.members[name].asked or name in self._rewinding or ending
 
     def died(
-        self, name: str, returncode: int, now: int, blame: Blame = NOBODY
-    ) -> list[Action]:  # fmt: skip
-        """The operator's process is gone; only now may a successor exist."""
+        self, name: str, returncode: int, now: int, blame: Blame = NOBODY, progress: int = 0
+    ) -> list[Action]:
+        """The operator's process is gone; only now may a successor exist.
+
+        ``progress``: any number that changes with the work that operators of its name have done.
+        """
         member = self.members[name]
+        progressed, member.progress = progress != member.progress, progress
         wanted, asked, hung_in = self.wanted(name), member.asked, member.hung_in
         ready_for = now - member.ready_at if member.ready_at is not None else 0
         member.state = after(member.state, Change.DEATH)
@@ -90,7 +95,7 @@ class Tree:
             member.not_before = now
             member.deaths.forgive(max(0, blame.deaths - 1))
         else:
-            actions += self._delay(member, ready_for, now, blame)
+            actions += self._delay(member, ready_for, now, blame, progressed=progressed)
         return actions + self.advance(now)
 
     def hung(self, name: str, step: str, now: int) -> list[Action]:
@@ -117,7 +122,7 @@ class Tree:
                 actions += self._kill([member])
             elif member.state in (State.STARTING, State.RUNNING):
                 member.finish_by = now + _ns(self.topology.supervision.drain_within_s)
-                actions += self._drain([member])
+                actions += self._drain([member], LEAVE)
         return actions + self.advance(now)
 
     def stop(self, now: int, within_s: float) -> list[Action]:
@@ -199,11 +204,13 @@ class Tree:
         self.phase = next_phase(self.phase, Phase.STOPPED)
         return actions
 
-    def _drain(self, members: Iterable[Member]) -> list[Action]:
+    def _drain(
+        self, members: Iterable[Member], signum: signal.Signals = signal.SIGTERM
+    ) -> list[Action]:
         found = [m for m in members if m.state in (State.STARTING, State.RUNNING)]
         for member in found:
             member.state = after(member.state, Change.DRAIN)
-        return [Send(member.spec.name, signal.SIGTERM) for member in found]
+        return [Send(member.spec.name, signum) for member in found]
 
     def _kill(self, members: Iterable[Member]) -> list[Action]:
         found = [m for m in members if m.state in ALIVE and m.state is not State.KILLING]
@@ -212,15 +219,13 @@ class Tree:
             member.finish_by = None
         return [Send(member.spec.name, signal.SIGKILL) for member in found]
 
-    def _delay(self, member: Member, ready_for: int, now: int, blame: Blame) -> list[Action]:
+    def _delay(
+        self, member: Member, ready_for: int, now: int, blame: Blame, *, progressed: bool
+    ) -> list[Action]:
         spared = min(blame.deaths, DEATHS_BEFORE_PROBE)  # the next one may name a record
-        delay = member.deaths.note(now, ready_for, spared)
+        delay = member.deaths.note(now, ready_for, spared, progressed=progressed)
         if delay is None:
-            policy = member.deaths.policy
-            why = (
-                f"{member.deaths.recent} deaths within {policy.budget_window_s:g} s, "
-                f"the last: {member.last_exit}"
-            )
+            why = f"{member.deaths.why}, the last: {member.last_exit}"
             actions: list[Action] = [_note(Event.BUDGET_SPENT, member, why=why)]
             return actions + self._give_up(Outcome(ExitCode.BUDGET_SPENT, member.spec.name, why))
         member.state = after(member.state, Change.DELAY)

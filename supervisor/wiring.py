@@ -45,6 +45,10 @@ class Wiring:
             self._rings[name] = fresh
         self.board.reset(plan.rewound_words(self._topology, stopped))
 
+    def progress(self, name: str) -> int:
+        """A number that changes when an operator has done some of its work."""
+        return sum(map(self.board.get, plan.progress_words(self._topology, name)))
+
     def prepare_life(self, name: str) -> None:
         """Clear what the last incarnation said of its life, before the next is born."""
         self.board.reset(plan.newborn_words(self._topology, name))

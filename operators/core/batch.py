@@ -12,13 +12,11 @@ import numpy.typing as npt
 from operators.core.reduction import ReducedBatch
 from operators.core.watermark import NONE, EventClock
 from sda_pipeline.broker.port import Batch
+from sda_pipeline.dlq.redrive_headers import read_headers
 from sda_pipeline.records.frames import FLAG_NEVER_SHED, Counts, Header, Part, build_payload
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.records.rows import ROW, Rows
 from sda_pipeline.vocabulary import ErrorKind
-
-HEADER_ROOT, HEADER_ATTEMPTS = "dlq-id", "dlq-attempts"
-
 
 EMPTY = Batch(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), [], [], [])
 
@@ -77,8 +75,7 @@ def reject_at(
     batch: Batch, at: int, generation: int, kind: ErrorKind, message: str, sensor: str = ""
 ) -> Reject:
     """The message at index ``at`` of a batch as a reject."""
-    headers = dict(batch.headers[at]) if batch.headers else {}
-    attempts = headers.get(HEADER_ATTEMPTS, b"0")
+    root, attempts = read_headers(batch.headers[at] if batch.headers else ())
     return Reject(
         partition=int(batch.partitions[at]),
         generation=generation,
@@ -89,8 +86,8 @@ def reject_at(
         key=batch.keys[at] or b"",
         raw=batch.values[at],
         sensor=sensor,
-        root=headers.get(HEADER_ROOT, b"").decode("ascii", "replace"),
-        attempts=int(attempts) if attempts.isdigit() else 0,
+        root=root,
+        attempts=attempts,
     )
 
 

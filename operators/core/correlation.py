@@ -9,8 +9,6 @@ operators/correlator.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from operators.core.evaluation import Evaluation, evaluate
 from operators.core.positions import SourcePosition
 from operators.core.quarantined import Coordinates, without
 from operators.core.schedule import OpenAlert, Schedule, pane_of, tau
+from operators.core.step_effects import Effects, RowKey
 from operators.core.window import Window
 from sda_pipeline.astro.catalogue import Catalogue, prior_sigma
 from sda_pipeline.astro.encounter import Scheduled
@@ -34,21 +33,6 @@ from sda_pipeline.limits import (
 from sda_pipeline.records.frames import KIND_END, Frame
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.settings import EventTime, Physics
-
-RowKey = tuple[str, int]  # (source name, position)
-
-
-@dataclass
-class Effects:
-    """What one step wants stored and published, in this order."""
-
-    rows: list[tuple[RowKey, bytes]] = field(default_factory=list)
-    rows_gone: list[RowKey] = field(default_factory=list)
-    sources: set[str] = field(default_factory=set)
-    alerts: dict[str, AlertState] = field(default_factory=dict)
-    alerts_gone: list[str] = field(default_factory=list)
-    emitted: list[list[dict[str, Any]] | int] = field(default_factory=list)  # records or closed C
-    closed_to: int | None = None
 
 
 class Correlation:
@@ -66,7 +50,7 @@ class Correlation:
         catalogue_hash: int,
         adopted: Iterable[OpenAlert] = (),
     ) -> None:
-        self.positions = {source: SourcePosition() for source in sources}
+        self.positions = {source: SourcePosition(catalogues=()) for source in sources}
         self.alerts: dict[str, AlertState] = {}
         self.closed_to = 0  # C up to which finals were emitted, ns
         self.quarantined: dict[str, set[Coordinates]] = {}  # by source; never applied
@@ -157,6 +141,20 @@ class Correlation:
         self._apply_rows(source, self.positions[source], rows, effects)
         self.evaluate(epoch, now_ns, effects)
 
+    def isolate(self, encounter: Scheduled, index: npt.NDArray[np.int64], rows: Rows) -> None:
+        """Know one open encounter only, on these rows (m,): in a copy that is thrown away."""
+        self.window = Window()
+        self.window.insert(index, rows)
+        self._evaluations.clear()
+        self._dirty = {encounter.alert_id: encounter}
+        self._tracked = dict(self._dirty)
+        self._lowering &= self._tracked.keys()
+
+    @property
+    def tracked(self) -> list[Scheduled]:
+        """The open encounters that have rows, in the order in which they are evaluated."""
+        return sorted(self._tracked.values(), key=_by_tca)
+
     def _apply_rows(
         self, source: str, position: SourcePosition, rows: Rows, effects: Effects
     ) -> None:
@@ -198,9 +196,7 @@ class Correlation:
                     self._tracked[encounter.alert_id] = encounter
 
     def prefetch(self) -> bool:
-        """Compute one missing pane of the schedule ahead of event time; False when none is
-        missing.
-        """
+        """Compute one missing pane of the schedule ahead of event time; False when none is."""
         watermark = self.watermark
         if watermark is None or any(position.ended for position in self.positions.values()):
             return False
@@ -214,11 +210,9 @@ class Correlation:
     # --- evaluate ---------------------------------------------------------------------------
 
     def evaluate(self, epoch: int, now_ns: int, effects: Effects) -> None:
-        """Evaluate all dirty encounters, emit what changed, close what no accepted row can
-        change.
-        """
+        """Evaluate what is dirty, emit what changed, close what no accepted row can change."""
         context = Context(self._catalogue, self._physics, self._hash, epoch, now_ns)
-        dirty = sorted(self._dirty.values(), key=lambda e: (e.tca_ns, e.alert_id))
+        dirty = sorted(self._dirty.values(), key=_by_tca)
         self._dirty.clear()
         self._evaluations.update(
             evaluate(dirty, self.window, self._sigma, self._catalogue.period_s, self._physics)
@@ -293,3 +287,7 @@ class Correlation:
                 del self.alerts[alert_id]
                 effects.alerts.pop(alert_id, None)
                 effects.alerts_gone.append(alert_id)
+
+
+def _by_tca(encounter: Scheduled) -> tuple[int, str]:
+    return encounter.tca_ns, encounter.alert_id

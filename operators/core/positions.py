@@ -63,6 +63,7 @@ class SourcePosition(msgspec.Struct, kw_only=True):
     quarantined: int = 0
     superseded: int = 0
     missing: int = 0  # below a log's first position when all that had applied them was lost
+    catalogues: tuple[int, ...] | None = None  # of all frames, the newest last; None: not kept
 
     @property
     def reached(self) -> Reached:
@@ -71,6 +72,10 @@ class SourcePosition(msgspec.Struct, kw_only=True):
     def move_to(self, header: Header) -> None:
         """Take a frame that is next."""
         self.log_id, self.log_first, self.position = self.reached.after(header)
+        known = self.catalogues
+        if known is not None and known[-1:] != (header.catalogue,):
+            others = (each for each in known if each != header.catalogue)
+            self.catalogues = (*others, header.catalogue)
 
     def fits(self, log_id: int, first: int, end: int) -> bool:
         """Whether the log ``log_id``, holding positions ``first`` to ``end``, goes on from here.

@@ -93,6 +93,11 @@ class Window:
                 changed.add(key)
         return added, changed
 
+    def rows_of(self, index: int, panes: Iterable[int]) -> Rows:
+        """The rows of an object in these panes, in their order."""
+        found = [self._rows[index, pane] for pane in panes if (index, pane) in self._rows]
+        return _joined(found) if found else np.empty(0, ROW)
+
     def has(self, index: int, pane: int) -> bool:
         """Whether an object was observed in a pane."""
         return (index, pane) in self._rows

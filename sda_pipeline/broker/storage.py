@@ -23,7 +23,13 @@ import lmdb
 from sda_pipeline.broker import stored_batch
 from sda_pipeline.broker.group_offsets import GroupOffsets
 from sda_pipeline.broker.stored_batch import Slice
-from sda_pipeline.errors import BrokerFull, SdaError, StateCorrupt, Unreachable
+from sda_pipeline.errors import (
+    BrokerFull,
+    InvalidConfiguration,
+    SdaError,
+    StateCorrupt,
+    Unreachable,
+)
 from sda_pipeline.limits import MIB
 from sda_pipeline.state.environment import lmdb_fault, open_environment
 
@@ -266,11 +272,9 @@ class Storage:
             with self._writing("create the broker") as txn:
                 txn.put(b"f", FORMAT)
         elif found != FORMAT:
-            raise StateCorrupt(
-                f"open the broker {self.directory}",
-                f"its format {found!r} is not {FORMAT!r}",
-                "use the release that wrote it",
-            )
+            version, hint = found.decode(errors="replace"), "use the release that wrote it"
+            why = f"it has format version {version}, this release reads {FORMAT.decode()}"
+            raise InvalidConfiguration(f"open the broker {self.directory}", [why], hint)
 
 
 _open: dict[Path, Storage] = {}

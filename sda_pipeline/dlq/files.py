@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from sda_pipeline import failpoints
 from sda_pipeline.dlq.entry import Entry, encode_line
 from sda_pipeline.dlq.marks import Mark
 from sda_pipeline.dlq.reading import (
@@ -30,7 +31,8 @@ from sda_pipeline.dlq.reading import (
     read_entries,
     read_marks,
 )
-from sda_pipeline.errors import StateCorrupt, Unreachable
+from sda_pipeline.dlq.repair import damaged_files, keep_aside, set_back, take_out
+from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
 __all__ = ["POS_NAME", "DlqFiles", "Skipped", "jsonl_files", "read_entries", "read_marks"]
@@ -41,10 +43,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class DlqFiles:
     """The one writer. ``marks`` are durable; ``faults`` tells what opening found and repaired."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, hit: Callable[[str], None] = lambda _: None) -> None:
         """Open: cut a torn last line, sync what was found, bring the marks up to date.
 
-        Unreachable when the directory cannot be used.
+        ``hit`` is called with the name of each step's failpoint. Unreachable when the directory
+        cannot be used.
         """
         self.directory = directory
         self._file = -1
@@ -52,15 +55,16 @@ class DlqFiles:
         self._oldest = ""  # what lies before this file is expired
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open()
+            self._open(hit)
         except OSError as error:
             self.close()
             hint = "check that the directory is yours and has space"
             raise Unreachable(f"open the DLQ in {directory}", str(error), hint) from error
 
-    def _open(self) -> None:
+    def _open(self, hit: Callable[[str], None]) -> None:
         files = jsonl_files(self.directory)
         self.faults = [_cut_torn_line(files[-1])] if files else []
+        hit("recovery_cut")
         derived = derive(self.directory)
         self.faults = [fault for fault in (*self.faults, *derived.faults) if fault]
         self.marks, self._oldest = derived.marks, derived.oldest
@@ -68,9 +72,41 @@ class DlqFiles:
         start = names.index(derived.first_unsynced) if derived.first_unsynced else 0
         for path in files[start:]:
             _sync(path)
+        self._repair(files, hit)
         if files:
             self._use(files[-1])
+        hit("recovery_synced")
         self.store_marks({})
+
+    def _repair(self, files: list[Path], hit: Callable[[str], None]) -> None:
+        """Move damaged lines aside and have their rejects sent again. After a kill in between the
+        damage is found again.
+        """
+        files = [path for path in files if not self._is_expired(path)]
+        damaged = damaged_files(files)
+        if not damaged:
+            return
+        # 1 the damaged lines into a file of their own
+        for found in damaged:
+            where = f"{found.path.name} line {', '.join(map(str, found.lines))}"
+            aside = keep_aside(found)
+            self.faults.append(f"{where}: its CRC is wrong; it was moved to {aside.name}")
+        _sync(self.directory)
+        hit("recovery_damage_aside")
+        # 2 marks below the damage; they speak of the files as step 3 leaves them
+        newest = files[-1]
+        self._name = newest.name
+        self._size = {found.path: found.size for found in damaged}.get(newest, _size(newest))
+        self.store_marks(set_back(self.marks, files, damaged))
+        hit("recovery_damage_marks")
+        # 3 the files without the damaged lines
+        for found in damaged:
+            take_out(found)
+        _sync(self.directory)
+        hit("recovery_damage_gone")
+
+    def _is_expired(self, path: Path) -> bool:
+        return bool(self._oldest) and order_of(path.name) < order_of(self._oldest)
 
     def _use(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -106,6 +142,12 @@ class DlqFiles:
         self._use(self.directory / f"{date}-{number + 1}.jsonl")
         _sync(self.directory)
 
+    def begin_next(self, now_ns: int) -> None:
+        """Begin a new file, durably: what was the newest is an old one, which nobody appends to."""
+        self._rotate(_date(now_ns))
+        failpoints.hit("reprocess-migrate.inside_rotate")
+        self.store_marks({})
+
     def sync(self, marks: Mapping[str, Mark]) -> None:
         """Make what was appended durable, then the marks that speak of it."""
         if self._file >= 0:
@@ -116,7 +158,8 @@ class DlqFiles:
         try:
             os.fdatasync(self._file)
         except OSError as error:  # the page cache lies after a failed sync: never go on
-            raise StateCorrupt(f"sync {self._name}", str(error), "check the disk") from error
+            action, why = f"sync {self._name}", error.strerror or str(error)
+            raise Unreachable(action, why, "check the disk, then start again") from error
 
     def store_marks(self, marks: Mapping[str, Mark]) -> None:
         """Replace the marks' file: temporary file, sync, rename, sync of the directory."""
@@ -194,6 +237,10 @@ def _cut_torn_line(path: Path) -> str:
         return ""
     os.truncate(path, whole)
     return f"{path.name}: a torn last line of {len(data) - whole} bytes was cut"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _date(now_ns: int) -> str:

@@ -19,7 +19,8 @@ class Mark(msgspec.Struct, frozen=True):
 
     ``entries`` counts the lines ever written for the source, ``expired`` those of them that the
     retention deleted; ``replaced`` says that its log took the place of another, whose rejects may
-    come again under new positions: those are known by ``dlq_id``.
+    come again under new positions: those are known by ``dlq_id``. ``again``: damage was found below
+    this position of the log, so lines up to it may come a second time.
     """
 
     log_id: int = 0
@@ -29,6 +30,7 @@ class Mark(msgspec.Struct, frozen=True):
     entries: int = 0
     replaced: bool = False
     expired: int = 0
+    again: int = 0
 
     @property
     def done(self) -> int:
@@ -76,8 +78,8 @@ def take(mark: Mark, head: RejectHead) -> tuple[int, Mark]:
 def written(mark: Mark, log_id: int, position: int, index: int) -> Mark:
     """The mark after a line found in the files; what came with it is not known to be complete."""
     replaced = mark.replaced or mark.log_id not in {0, log_id}
-    entries = mark.entries + 1
-    return Mark(log_id, position, index, False, entries, replaced, mark.expired)  # noqa: FBT003
+    entries, again = mark.entries + 1, mark.again
+    return Mark(log_id, position, index, False, entries, replaced, mark.expired, again)  # noqa: FBT003
 
 
 def _gap(head: RejectHead, why: str) -> Rewind:

@@ -27,7 +27,9 @@ from pathlib import Path
 
 import msgspec
 
-from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
+from sda_pipeline.dlq.quarantine_count import NAME as COUNT_NAME
+from sda_pipeline.dlq.quarantine_count import Count, read_count, write_count
+from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 
 NAME = "quarantine.jsonl"
 SCHEMA_VERSION = 1
@@ -53,10 +55,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.generation, self.partition, self.offset
 
 
+class _Version(msgspec.Struct):
+    """What a line of any release says of itself."""
+
+    schema_version: int
+
+
 def read_quarantine(path: Path) -> list[Line]:
     """Every line in order; none when there is no file. A torn last line is left out.
 
-    StateCorrupt when a whole line is damaged, or of a version this release does not know.
+    StateCorrupt when a whole line is damaged, InvalidConfiguration when another release wrote it.
     """
     try:
         data = path.read_bytes()
@@ -74,23 +82,64 @@ def _decode(path: Path, number: int, text: bytes) -> Line:
     if not found or crc != b"%d}" % zlib.crc32(body):
         raise StateCorrupt(f"read {path}", f"line {number} does not match its CRC", hint)
     try:
-        line = msgspec.json.decode(text, type=Line)
+        version = msgspec.json.decode(text, type=_Version).schema_version
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(text, type=Line)
     except msgspec.MsgspecError as error:
         raise StateCorrupt(f"read {path}", f"line {number}: {error}", hint) from error
-    if line.schema_version != SCHEMA_VERSION:
-        why = f"line {number} has version {line.schema_version}, this release reads 1"
-        raise StateCorrupt(f"read {path}", why, "use the release that wrote it")
-    return line
+    raise InvalidConfiguration(
+        f"read {path}",
+        [f"line {number} has format version {version}, this release reads {SCHEMA_VERSION}"],
+        "use the release that wrote it",
+    )
+
+
+def counted(path: Path) -> Count:
+    """What a count of the lines in the file would say."""
+    count, data = Count(), path.read_bytes() if path.exists() else b""
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        count = count.plus(zlib.crc32(line))
+    return count
+
+
+def _encode(line: Line) -> bytes:
+    body = msgspec.json.encode(line)[:-1]
+    return b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
 
 
 class QuarantineFile:
-    """The one writer. ``lines`` are durable; ``torn_bytes`` of a last line were cut on opening."""
+    """The one writer. ``lines`` are durable; ``torn_bytes`` of a last line were cut on opening;
+    ``why`` says what else is wrong with the file, "" when nothing is.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open what is there; StateCorrupt or Unreachable as ``read_quarantine``."""
+        """Open what is there; raises as ``read_quarantine``."""
         self.path = path
         self.lines = read_quarantine(path)
         self.torn_bytes = self._cut_torn_line()
+        self._count_path, self.why = path.with_name(COUNT_NAME), ""
+        try:
+            self._count = self._settled()
+        except OSError as error:
+            raise Unreachable(f"open {path}", error.strerror or str(error)) from error
+
+    def _settled(self) -> Count:
+        """The count, made anew when there is none or a line was not written after it.
+
+        A file with other lines than were counted stays in contradiction, for the audit to tell.
+        """
+        found, known = counted(self.path), None
+        try:
+            known = read_count(self._count_path)
+        except StateCorrupt as error:
+            self.why = f"{error.action}: {error.why}"
+        if known is not None and self.path.exists():
+            self.why = known.fault(found.lines, found.total)
+            if self.why:
+                return known
+        if known != found and self.path.parent.exists():
+            write_count(self._count_path, found)
+        return found
 
     def _cut_torn_line(self) -> int:
         if not self.path.exists():
@@ -104,9 +153,11 @@ class QuarantineFile:
 
     def append(self, line: Line) -> None:
         """Add a line, durable on return. SdaError when it cannot be: nothing may rest on it."""
-        body = msgspec.json.encode(line)[:-1]
-        data = b"%b%b%d}\n" % (body, _CRC_KEY, zlib.crc32(body))
+        data = _encode(line)
         try:
+            count = self._count.plus(zlib.crc32(data))
+            write_count(self._count_path, count)
+            self._count = count
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if os.write(fd, data) != len(data):

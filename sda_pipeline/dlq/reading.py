@@ -28,6 +28,7 @@ class Skipped(NamedTuple):
     file: str
     line: int
     why: str
+    version: int | None = None  # the schema version nobody knows; None: damaged
 
 
 class Pos(msgspec.Struct):
@@ -38,6 +39,12 @@ class Pos(msgspec.Struct):
     length: int  # bytes of ``file`` that the marks speak of
     marks: dict[str, Mark]
     oldest: str = ""
+
+
+class _Format(msgspec.Struct):
+    """What the marks' file of any release says of itself."""
+
+    format: int
 
 
 class Derived(NamedTuple):
@@ -84,7 +91,7 @@ def read_entries(
                     yield decode_line(line)
                 except EntryError as error:
                     if report is not None:
-                        report(Skipped(path.name, number, error.why))
+                        report(Skipped(path.name, number, error.why, error.version))
 
 
 def read_marks(directory: Path) -> dict[str, Mark]:
@@ -129,14 +136,14 @@ def _load_pos(path: Path, faults: list[str]) -> Pos | None:
     try:
         if int(crc, 16) != zlib.crc32(body):
             raise ValueError("its CRC is wrong")
-        found = msgspec.json.decode(body, type=Pos)
+        version = msgspec.json.decode(body, type=_Format).format
+        if version == POS_FORMAT:
+            return msgspec.json.decode(body, type=Pos)
     except (ValueError, msgspec.MsgspecError) as error:
         faults.append(f"{path.name}: {error}; marks are read from the files")
         return None
-    if found.format != POS_FORMAT:
-        raise InvalidConfiguration(
-            f"open {path}",
-            [f"it has format version {found.format}, this release reads {POS_FORMAT}"],
-            "use the release that wrote it",
-        )
-    return found
+    raise InvalidConfiguration(
+        f"open {path}",
+        [f"it has format version {version}, this release reads {POS_FORMAT}"],
+        "use the release that wrote it",
+    )

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.log.segments import (
     RECORD_HEAD,
     SEGMENT_HEADER_BYTES,
@@ -128,6 +128,12 @@ def _checked_header(
         header = parse_header(data)
     except StateCorrupt as error:
         raise corrupt(path, offset, error.why) from error
+    except InvalidConfiguration as error:
+        action, hint = (
+            f"read the source log {path} at byte {offset}",
+            "use the release that wrote it",
+        )
+        raise InvalidConfiguration(action, error.faults, hint) from error
     if (header.log_id, header.source) != (own.log_id, own.source):
         raise corrupt(path, offset, f"a record of another log ({header.log_id:016x}) is there")
     if header.position != position:

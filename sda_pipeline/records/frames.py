@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.records.rows import ROW, Rows
 
 MAGIC, VERSION = b"SDF1", 1
@@ -120,17 +120,22 @@ class Frame:
 
 
 def parse_header(data: bytes | memoryview) -> Header:
-    """Read the first 96 bytes; StateCorrupt on a wrong magic, version or CRC."""
+    """Read the first 96 bytes; StateCorrupt on a wrong magic or CRC.
+
+    InvalidConfiguration on a whole header of another version.
+    """
     fields = HEADER.unpack_from(data)
     magic, version, kind, source, *rest = fields
     if magic != MAGIC:
         raise StateCorrupt("read a frame", f"magic is {magic!r}, not {MAGIC!r}")
-    if version != VERSION:
-        raise StateCorrupt(
-            "read a frame", f"its version {version} is not {VERSION}", "use the newer release"
-        )
     if zlib.crc32(bytes(data[: HEADER_BYTES - 4])) != rest[-1]:
         raise StateCorrupt("read a frame", "its header CRC does not match")
+    if version != VERSION:
+        raise InvalidConfiguration(
+            "read a frame",
+            [f"it has format version {version}, this release reads {VERSION}"],
+            "use the release that wrote it",
+        )
     return Header(kind, source, *rest[:-1])
 
 

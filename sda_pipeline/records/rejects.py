@@ -11,8 +11,8 @@ import msgspec
 from sda_pipeline.errors import StateCorrupt
 
 KIND_REJECTS, KIND_PROGRESS = 1, 2
-REJECT_HEAD = struct.Struct("<BBHIQQIIq")
-assert REJECT_HEAD.size == 40, "the reject head is part of the edge's format"
+REJECT_HEAD = struct.Struct("<BBHIQQIIqQ")
+assert REJECT_HEAD.size == 48, "the reject head is part of the edge's format"
 
 
 class Reject(msgspec.Struct, array_like=True, frozen=True):
@@ -32,10 +32,11 @@ class Reject(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RejectHead(NamedTuple):
-    """The 40 bytes before the rejects of one log position (or of a part of them).
+    """The 48 bytes before the rejects of one log position (or of a part of them).
 
     ``first`` is the index of the first reject within its position; ``last`` is 1 on the last chunk
-    of that position. A progress head (``kind`` 2) has no rejects. ``ingest`` in ns.
+    of that position. A progress head (``kind`` 2) has no rejects. ``ingest`` in ns. ``catalogue``
+    is that of the log record: by what the records were judged; 0: not known.
     """
 
     source: int
@@ -46,9 +47,10 @@ class RejectHead(NamedTuple):
     first: int
     last: int
     ingest: int
+    catalogue: int = 0
 
     def pack(self) -> bytes:
-        """The head's 40 bytes."""
+        """The head's 48 bytes."""
         return REJECT_HEAD.pack(self.source, self.kind, 0, *self[2:])
 
     @classmethod

@@ -79,11 +79,16 @@ class _Audit:
 
     def read_alerts(self) -> None:
         """Subscriber and sink, each in one snapshot, against each other and the correlator."""
-        topology, fault = self.topology, self.report.fault
+        topology, report, fault = self.topology, self.report, self.report.fault
         path = topology.subscriber / subscriber_store.FILE_NAME
+        with alert_log.viewing(topology.state / ALERTS) as view:
+            confirmed = view.confirmed() if view is not None else 0
         with subscriber_store.viewing(path) as subscriber:
             ledger = LedgerAudit(subscriber, fault)
             self.sub_pos = subscriber.position if subscriber else 0
+            if self.sub_pos < confirmed:
+                says = f"the sink was told {confirmed:#x}"
+                fault(f"subscriber.sqlite: it stands at {self.sub_pos:#x}, {says}")
             with alert_log.viewing(topology.state / ALERTS) as view:
                 if view is None:
                     ledger.begin(1, pruned=False)
@@ -92,8 +97,12 @@ class _Audit:
                 self.sink_pos = view.position
                 sink = SinkAudit(view, ledger, fault)
                 sink.check()
+            held = sum(position > self.sub_pos for position in sink.entries)
+            report.waiting["alerts not yet at the subscriber"] = held
         contents = self.store.contents
         if contents is not None:
+            sent = (entry.position > self.sink_pos for entry in contents.outbox)
+            report.waiting["alerts not yet at the sink"] = sum(sent)
             check_outbox(contents, sink, fault)
             check_states(contents, self.store.alerts, sink, fault)
 
@@ -116,7 +125,8 @@ class _Audit:
             walked = self._walk(source)
             position = store.position(source)
             own = position.log_id == walked.log_id and position.log_first == 1
-            dlq.check_source(source, walked, unbroken=own or (walked.whole and walked.first == 1))
+            unbroken = own or (walked.whole and walked.first == 1)
+            dlq.check_source(source, walked, store.dlq_done(source), unbroken=unbroken)
             store.check_source(source, walked, report.fault)
         self.walked[source] = walked
         summed = store.sum_of(source, walked)
@@ -138,7 +148,7 @@ class _Audit:
         mark = self.dlq.mark(source)
         wanted = {self.store.position(source).position, mark.position, mark.done}
         for attempt in range(WALKS_MAX):
-            faults = len(self.report.faults)
+            faults, waiting = len(self.report.faults), self.dlq.waiting
             log = self.logs[source] = read_log(topology.state / LOGS / source)
             try:
                 return walk(
@@ -150,6 +160,7 @@ class _Audit:
                 if attempt + 1 == WALKS_MAX:
                     raise
                 del self.report.faults[faults:]
+                self.dlq.waiting = waiting
         raise AssertionError("the last walk returns or raises")
 
     def check_rest(self) -> None:
@@ -160,7 +171,9 @@ class _Audit:
         store.check_rows(self.logs, report)
         reported = {s: w.last.counts.reported if w.last else 0 for s, w in self.walked.items()}
         skipped = {source: store.position(source).quarantined for source in topology.sources}
-        self.dlq.check_quarantine(topology.state, reported, skipped)
+        sealed = store.contents is not None and store.contents.seal is not None
+        self.dlq.check_quarantine(topology.state, reported, skipped, sealed=sealed)
+        report.waiting["rejects not yet in the DLQ"] = self.dlq.waiting
         directory = topology.state / SNAPSHOTS
         self.manifests = check_snapshots(directory, topology.state / CORRELATOR, report)
         if (topology.state / COMPLETE).exists():

@@ -59,6 +59,8 @@ class SinkAudit:
     def check(self) -> None:
         """Everything the store says of itself, and the ledger with it."""
         view, fault = self.view, self.fault
+        for difference in view.differences():
+            fault(f"alerts.sqlite: {difference}")
         self.entries = {entry.position: entry for entry in view.entries()}
         last = max(self.entries, default=0)
         if last != view.position:

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from sda_pipeline.dlq.entry import Entry, dlq_id, entry_of
 from sda_pipeline.dlq.marks import NO_INDEX, NOTHING, Mark
+from sda_pipeline.dlq.quarantine_count import NAME as COUNT_NAME
+from sda_pipeline.dlq.quarantine_count import read_count
 from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
-from sda_pipeline.dlq.quarantine_file import read_quarantine
+from sda_pipeline.dlq.quarantine_file import counted, read_quarantine
 from sda_pipeline.dlq.reading import POS_NAME, derive, read_entries
 from sda_pipeline.records.frames import Counts, Header
 from sda_pipeline.records.rejects import KIND_REJECTS, Reject, RejectHead
@@ -32,6 +34,7 @@ class _Line(NamedTuple):
     log_id: str
     position: int
     index: int  # type: ignore[assignment]  # shadows tuple.index: the format's own name
+    catalogue: str  # "" in entries written as version 1
 
 
 class DlqAudit:
@@ -46,6 +49,7 @@ class DlqAudit:
         self._lines: dict[str, _Line] = {}  # by dlq_id, unless its part of the log is gone
         self._count: Counter[str] = Counter()  # lines by source
         self._matched: set[str] = set()
+        self.waiting = 0  # rejects of the logs that are on their way here
         self._told: dict[str, list[Reject]] = {source: [] for source in topology.sources}
         self._before: dict[str, Mark] = {}
         self._after: dict[str, Mark] = {}
@@ -78,7 +82,7 @@ class DlqAudit:
             self._count[entry.operator] += 1
             log_id, first = self._beginnings.get(entry.operator, ("", 0))
             if entry.log_id != log_id or entry.log_position >= first:
-                place = entry.log_id, entry.log_position, entry.index
+                place = entry.log_id, entry.log_position, entry.index, entry.catalogue
                 self._lines[entry.dlq_id] = _Line(entry.operator, _digest(entry), *place)
 
     def mark(self, source: str) -> Mark:
@@ -92,7 +96,9 @@ class DlqAudit:
 
     def rejects(self, source: str, header: Header, rejects: list[Reject]) -> None:
         """The rejects of one log record."""
-        head = RejectHead(0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0)
+        head = RejectHead(
+            0, KIND_REJECTS, 0, header.log_id, header.position, 0, 1, 0, catalogue=header.catalogue
+        )
         done = self.done(source, header.log_id)
         for index, reject in enumerate(rejects):
             entry = entry_of(reject, head, index, source, self._topics[source])
@@ -101,6 +107,7 @@ class DlqAudit:
                 self._told[source].append(reject)
             line = self._lines.get(entry.dlq_id)
             if line is None:
+                self.waiting += header.position > done
                 if header.position <= done:
                     self._report.fault(f"{where} is not in the DLQ")
                 continue
@@ -108,15 +115,24 @@ class DlqAudit:
             # A log made anew logs again what stands there under the old log's coordinates.
             own = line.log_id == entry.log_id
             moved = own and (line.position, line.index) != (header.position, index)
-            if moved or line.digest != _digest(entry):
+            judged = own and line.catalogue not in {"", entry.catalogue}
+            if moved or judged or line.digest != _digest(entry):
                 self._report.fault(f"{where} stands in the DLQ with other contents")
 
-    def check_source(self, source: str, walked: Walked, *, unbroken: bool) -> None:
-        """After the walk of its log. ``unbroken``: its counts begin with those of this log."""
+    def check_source(
+        self, source: str, walked: Walked, witnessed: tuple[int, int], *, unbroken: bool
+    ) -> None:
+        """After the walk of its log. ``unbroken``: its counts begin with those of this log;
+        ``witnessed``: of which log, up to where, the correlator was told that the DLQ has all.
+        """
+        mark, (log_id, done) = self.mark(source), witnessed
+        if done > mark.done and mark.log_id in {0, log_id}:
+            says = f"it stands at {mark.done}, and the correlator was told {done}"
+            self._report.fault(f"dlq high-water mark of {source}: {says}")
         lines = {name: line for name, line in self._lines.items() if line.source == source}
-        log_id = f"{walked.log_id:016x}"
+        own = f"{walked.log_id:016x}"
         for name, line in lines.items():
-            held = line.log_id != log_id or line.position < walked.first or name in self._matched
+            held = line.log_id != own or line.position < walked.first or name in self._matched
             if not held:
                 at = f"dlq: {source} log position {line.position}, reject {line.index}"
                 self._report.fault(f"{at} stands there, and not in the log")
@@ -148,7 +164,8 @@ class DlqAudit:
         if not mark.entries - later.expired <= held <= later.entries - mark.expired:
             says = f"it counts {mark.entries} entries, {mark.expired} of them expired"
             yield f"{says}; the files hold {held}"
-        beyond = [line for line in own if (line.position, line.index) > _reach(later)]
+        reach = max(_reach(later), (later.again, float("inf")))  # below ``again`` they may be known
+        beyond = [line for line in own if (line.position, line.index) > reach]
         if beyond and (later.log_id == walked.log_id or not later.log_id):
             at = f"{beyond[0].position}/{beyond[0].index}"
             yield f"it stands at {later.position}/{later.index}, and an entry of {at} is there"
@@ -160,29 +177,36 @@ class DlqAudit:
             yield "it knows of no other log, and entries of another log are there"
         if mark.log_id != walked.log_id:
             return
-        if mark.position > walked.end:
-            yield f"it stands at {mark.position}, the log ends at {walked.end}"
+        if max(mark.position, mark.again) > walked.end:
+            says = f"it stands at {mark.position}, is to see again what is up to {mark.again}"
+            yield f"{says}; the log ends at {walked.end}"
         standing = walked.at.get(mark.position)
-        if standing is not None:
+        if standing is not None and mark.position >= mark.again:
             last = standing.rejects - 1
             if not (mark.index == last if mark.complete else NO_INDEX < mark.index <= last):
                 says = f"{mark.index}, complete: {mark.complete}, of position {mark.position}"
                 yield f"it stands at {says}, which holds {standing.rejects} rejects"
         standing = walked.at.get(mark.done) if mark.done else START
-        if unbroken and not mark.replaced and standing is not None:
+        known = unbroken and not mark.replaced and mark.position >= mark.again
+        if known and standing is not None:
             refused = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
             if refused != mark.entries:
                 yield f"it counts {mark.entries} entries, the log {refused} refused up to there"
 
     def check_quarantine(
-        self, state: Path, reported: Mapping[str, int], skipped: Mapping[str, int]
+        self, state: Path, reported: Mapping[str, int], skipped: Mapping[str, int], *, sealed: bool
     ) -> None:
         """Rows skipped or reported as quarantined, and rejects that say so, are in the file, which
-        is read last: it is written first.
+        is read last: it is written first. ``sealed``: this release has written the state.
         """
         path = state / QUARANTINE
         with self._report.reading():
-            lines = read_quarantine(path)
+            lines, found = read_quarantine(path), counted(path)
+            count = read_count(state / COUNT_NAME)
+            if count is not None and (why := count.fault(found.lines, found.total)):
+                self._report.fault(f"{path.name}: {why}")
+            if count is None and lines and sealed:
+                self._report.fault(f"{path.name}: {COUNT_NAME} beside it is missing")
             named = Counter(line.source for line in lines if line.report)
             known = {(line.source, line.coordinates) for line in lines}
             for source, told in reported.items():

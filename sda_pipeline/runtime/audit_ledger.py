@@ -68,6 +68,8 @@ class LedgerAudit:
         if self.view is None:
             return
         self._position = self.view.position
+        for difference in self.view.differences():
+            self.fault(f"subscriber.sqlite: {difference}")
         before = 0
         for number, (row, action) in enumerate(self.view.ledger(), 1):
             where = f"subscriber.sqlite: ledger row {row}"

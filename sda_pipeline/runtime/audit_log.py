@@ -70,6 +70,7 @@ class Walked:
     whole: bool  # nothing was ever deleted from its front
     last: Standing | None = None  # None when it holds no record
     at: dict[int, Standing] = field(default_factory=dict)
+    catalogues: dict[int, int] = field(default_factory=dict)  # to the first position of each
 
 
 def walk(
@@ -99,6 +100,7 @@ def walk(
             on_rejects(header, rejects)
         if header.position in wanted:
             walked.at[header.position] = here
+        walked.catalogues.setdefault(header.catalogue, header.position)
         walked.last = before = here
     return walked
 

@@ -20,15 +20,14 @@ from sda_pipeline.records.frames import Counts, Part, parse_payload
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.runtime.audit_log import Walked
 from sda_pipeline.runtime.audit_report import AuditReport, Fault, SourceAudit
+from sda_pipeline.state.seal import Classes
 from sda_pipeline.state.store import Contents, CorrelatorStore
 
 _T = TypeVar("_T")
-CLASSES = (
-    "applied", "unpaired", "duplicate", "shed", "quarantined", "superseded", "missing",
-)  # fmt: skip
+CLASSES = Classes.__struct_fields__
 
 
-class Position(msgspec.Struct, kw_only=True):
+class Position(Classes, kw_only=True):
     """One entry of the correlator's ``positions``; what it means is in the operators' core."""
 
     log_id: int = 0
@@ -38,13 +37,7 @@ class Position(msgspec.Struct, kw_only=True):
     ended: bool = False
     parts: tuple[Part, ...] = ()
     counts: tuple[int, ...] = Counts().as_tuple()
-    applied: int = 0
-    unpaired: int = 0
-    duplicate: int = 0
-    shed: int = 0
-    quarantined: int = 0
-    superseded: int = 0
-    missing: int = 0
+    catalogues: tuple[int, ...] | None = None  # None: a release wrote it that did not keep them
 
     def classes(self) -> int:
         """Rows up to ``position`` by what the correlator made of them, summed."""
@@ -102,11 +95,18 @@ class StoreAudit:
         """Where it stands in a source's log; at the beginning when it has no entry for it."""
         return self.positions.get(source) or Position()
 
+    def dlq_done(self, source: str) -> tuple[int, int]:
+        """Log id and position that the DLQ had reached at the last commit; zeros: not known."""
+        told = self.contents.meta.dlq_done if self.contents else {}
+        return told.get(source, (0, 0))
+
     def check(self, sources: tuple[str, ...], lateness_ns: int, fault: Fault) -> None:
         """What the store says of itself."""
         if self.contents is None:
             return
-        meta = self.contents.meta
+        meta, seal = self.contents.meta, self.contents.seal
+        for difference in seal.differences(self.contents.found) if seal is not None else ():
+            fault(f"correlator {difference}")
         for source in self.positions.keys() - {*sources}:
             fault(f"correlator positions: they name {source}, which is no source")
         held = [entry.position for entry in self.contents.outbox]
@@ -200,6 +200,9 @@ def _position_faults(position: Position, walked: Walked) -> Iterator[str]:
     lowest = walked.first if walked.whole else 1
     if applied and not lowest <= position.log_first <= walked.first:
         yield f"it took the log up at {position.log_first}, which begins at {walked.first}"
+    if position.missing and position.log_first == 1:
+        yield f"{position.missing} rows are missing before the log's first"
+    yield from _catalogue_faults(position, walked)
     here = walked.at.get(applied)
     if here is None:
         return
@@ -212,6 +215,18 @@ def _position_faults(position: Position, walked: Walked) -> Iterator[str]:
     ):
         if own != logged:
             yield f"its copy of the {what} at {applied} is {own}, the log says {logged}"
+
+
+def _catalogue_faults(position: Position, walked: Walked) -> Iterator[str]:
+    """Every frame it applied was of a catalogue that it has noted, the newest of the last."""
+    known, here = position.catalogues, walked.at.get(position.position)
+    if known is None:
+        return
+    for catalogue, first in walked.catalogues.items():
+        if first <= position.position and catalogue not in known:
+            yield f"it has applied nothing of catalogue {catalogue:016x}, which position {first} is"
+    if here is not None and here.header is not None and known[-1:] != (here.header.catalogue,):
+        yield f"its last frame was not of catalogue {here.header.catalogue:016x}, as the log says"
 
 
 def _was_logged(log: LogView, position: int, data: bytes) -> bool:

@@ -6,6 +6,8 @@ state                    ``in_flight_source``              ``_position``      ``
 nothing                  0                                 any                any
 a batch, of a source     generation << 32 | partition + 1  its first offset   0
 a batch, elsewhere       index of the source + 1           its first frame's  0
+an evaluation of rows    2^64 - 1                          0                  0
+applied before
 one record, found to be  generation << 32 | partition + 1  its offset         index of its source
 deadly                                                                        + 1
 =======================  ================================  =================  ====================
@@ -40,6 +42,9 @@ class Culprit(NamedTuple):
     generation: int
     partition: int
     offset: int
+
+
+EVALUATION = BatchAt((1 << 64) - 1, 0)
 
 
 def partition_word(generation: int, partition: int) -> int:

@@ -4,9 +4,12 @@ logic.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 
 import msgspec
+
+LEAVE = signal.SIGUSR1  # from the supervisor: finish what is in hand, a successor does the rest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from sda_pipeline.errors import ExitCode, Rewind, SdaError, disk_fault
 from sda_pipeline.ring.board import Board, board_words
 from sda_pipeline.ring.endpoints import Consumer, Producer, wait
 from sda_pipeline.ring.memory import RingFds
-from sda_pipeline.runtime.launch import Launch
+from sda_pipeline.runtime.launch import LEAVE, Launch
 from sda_pipeline.topology import Topology, from_resolved_json
 from sda_pipeline.vocabulary import Step
 
@@ -44,7 +44,8 @@ class Worker:
         self.board = Board.attach(launch.board, board_words(self.topology.sources, names))
         self.inputs = {edge: Consumer(RingFds(*fds)) for edge, fds in launch.inputs.items()}
         self.outputs = {edge: Producer(RingFds(*fds)) for edge, fds in launch.outputs.items()}
-        self.stopping = False
+        self.stopping = False  # no more input will come: finish what is there
+        self.leaving = False  # a successor will do the rest: finish what is in hand
         self._step: Step | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._words = tuple(f"{self.name}.{word}" for word in ("heartbeat", "step", "step_since"))
@@ -66,13 +67,22 @@ class Worker:
         return self.outputs[f"{self.name}->{target}"]
 
     def listen(self) -> None:
-        """Turn SIGTERM into ``stopping``; leave Ctrl-C to the supervisor."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        """Turn SIGTERM into ``stopping`` and LEAVE into ``leaving``; a terminal's own signals are
+        the supervisor's.
+        """
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(LEAVE, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
-    def _on_sigterm(self, _number: int, _frame: object) -> None:
+    def _on_signal(self, number: int, _frame: object) -> None:
         self.stopping = True
+        self.leaving |= number == LEAVE
+
+    def finished(self, drained: Callable[[], bool]) -> bool:
+        """Whether it may end: told to leave, or to stop and nothing is left to do."""
+        return self.leaving or (self.stopping and drained())
 
     def beat(self, step: Step) -> None:
         """Say that this process lives and what it is doing."""
@@ -86,13 +96,14 @@ class Worker:
 
     def ready(self) -> None:
         """Tell the supervisor that every board word is re-published from disk. Once."""
+        self.fail("recovered")
         self.board.set(f"{self.name}.ready", 1)
         os.write(self.launch.ready, b"R")
         os.close(self.launch.ready)
         self.event("ready", incarnation=self.launch.incarnation)
 
     def wait(self, timeout_s: float, fds: Sequence[int] = (), *, step: Step = Step.WAIT) -> None:
-        """Sleep until one of ``fds`` fires, SIGTERM arrives, or the time is over."""
+        """Sleep until one of ``fds`` fires, a signal arrives, or the time is over."""
         self.beat(step)
         wait([*fds, self._wake_read], timeout_s)
 
@@ -100,9 +111,13 @@ class Worker:
         """A failpoint between two durable steps."""
         failpoints.hit(f"{self.name}.{point}")
 
-    def fail_rows(self, rows: Rows) -> None:
+    def armed(self, point: str) -> bool:
+        """Whether a failpoint on observation ids is set here."""
+        return failpoints.armed(f"{self.name}.{point}")
+
+    def fail_rows(self, rows: Rows, point: str = "row") -> None:
         """A failpoint on one observation id."""
-        failpoints.hit_rows(f"{self.name}.row", rows)
+        failpoints.hit_rows(f"{self.name}.{point}", rows)
 
     def event(self, event: str, **fields: Any) -> None:
         """One JSON log line on stderr, which the supervisor keeps in ``logs/<operator>.jsonl``."""

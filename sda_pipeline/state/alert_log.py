@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 import orjson
@@ -18,38 +17,28 @@ import orjson
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SEEN_SET_KEPT_NS
 from sda_pipeline.records.alert import INSERT, RETRACT, Entry
-from sda_pipeline.state.alert_state import UNSEEN, Change, State, Stored
-from sda_pipeline.state.sqlite_file import (
-    META_SCHEMA,
-    SqliteFile,
-    check_row,
-    read_meta,
-    reading,
-    row_crc,
+from sda_pipeline.state.alert_state import UNSEEN, Change, Stored
+from sda_pipeline.state.alert_view import (
+    COLUMNS,
+    CONFIRMED,
+    FORMAT_VERSION,
+    HINT,
+    SCHEMA,
+    WITNESS,
+    AlertView,
+    Logged,
+    read_alerts,
+    stored_in,
+    viewing,
 )
+from sda_pipeline.state.row_crc import check_row, row_crc
+from sda_pipeline.state.sqlite_file import SqliteFile
 
-FORMAT_VERSION = 1
+__all__ = ["AlertLog", "AlertView", "Logged", "raw_bodies", "read_alerts", "viewing"]
+
 ENTRIES_KEPT = 10_000  # confirmed entries kept for a subscriber that lost its store; about 20 MB
 PRUNE_EVERY = 1_000  # entries between two prunings
 PRUNE_RECORDS_MAX = 2_000  # old records deleted in one transaction; bounds its pause
-
-_HINT = "stop, move alerts.sqlite aside and start again: the correlator re-emits what it holds"
-_SCHEMA = (
-    *META_SCHEMA,
-    """CREATE TABLE entries(
-        position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, count INTEGER NOT NULL,
-        body BLOB NOT NULL, crc INTEGER NOT NULL)""",
-    """CREATE TABLE records(
-        alert_id TEXT NOT NULL, sequence INTEGER NOT NULL, position INTEGER NOT NULL,
-        action TEXT NOT NULL, final INTEGER NOT NULL, level TEXT, closes_ns INTEGER NOT NULL,
-        body BLOB NOT NULL, overdue INTEGER NOT NULL, latest INTEGER NOT NULL,
-        crc INTEGER NOT NULL, PRIMARY KEY(alert_id, sequence))""",
-    "CREATE INDEX records_by_position ON records(position)",
-    "CREATE INDEX records_by_closes ON records(closes_ns)",
-    """CREATE INDEX records_open ON records(closes_ns)
-        WHERE latest = 1 AND action = 'insert' AND final = 0""",
-)
-_COLUMNS = "alert_id, sequence, position, action, final, level, closes_ns, body"
 
 
 class AlertLog:
@@ -57,15 +46,16 @@ class AlertLog:
 
     def __init__(self, path: Path) -> None:
         """Open, repair, check; see ``SqliteFile`` for the errors."""
-        self._file = SqliteFile(path, _SCHEMA, FORMAT_VERSION, ("meta", "entries"), _HINT)
+        self._file = SqliteFile(path, SCHEMA, FORMAT_VERSION, ("meta", "entries"), HINT, WITNESS)
         self._db, self.created = self._file.db, self._file.created
+        self._witness = self._file.witness
         self._pruned_at = 0
         try:
             self.position, self.newest_closes_ns = self._file.load_meta()
             last = self._file.rows("SELECT max(position) FROM entries")[0][0] or 0
             if last != self.position:
                 why = f"its position is {self.position:#x}, its last entry {last:#x}"
-                raise StateCorrupt(f"open {path}", why, _HINT)
+                raise StateCorrupt(f"open {path}", why, HINT)
         except BaseException:
             self.close()
             raise
@@ -73,13 +63,15 @@ class AlertLog:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything one batch changes: committed with sync, or nothing of it."""
-        before = self.position, self.newest_closes_ns
+        before, sums = (self.position, self.newest_closes_ns), dict(self._witness.sums)
         try:
             with self._file.transaction():
                 yield
                 self._file.store_meta(self.position, self.newest_closes_ns)
+                self._witness.store()
         except BaseException:
             self.position, self.newest_closes_ns = before
+            self._witness.restore(sums)
             raise
 
     # --- inside a transaction ---------------------------------------------------------------
@@ -87,26 +79,28 @@ class AlertLog:
     def stored(self, alert_id: str) -> Stored:
         """The newest record of an alert; ``UNSEEN`` when there is none."""
         rows = self._file.rows(
-            f"SELECT {_COLUMNS}, crc FROM records"  # noqa: S608
+            f"SELECT {COLUMNS}, crc FROM records"  # noqa: S608
             " WHERE alert_id = ? ORDER BY sequence DESC LIMIT 1",
             (alert_id,),
         )
-        return _stored(rows[0]) if rows else UNSEEN
+        return stored_in(rows[0]) if rows else UNSEEN
 
     def open_before(self, closed_ns: int) -> list[tuple[str, Stored, bytes]]:
         """Alerts active, provisional and closed by ``closed_ns``: id, state, body; oldest first."""
         rows = self._file.rows(
-            f"SELECT {_COLUMNS}, crc FROM records"  # noqa: S608
+            f"SELECT {COLUMNS}, crc FROM records"  # noqa: S608
             " WHERE latest = 1 AND action = 'insert' AND final = 0 AND closes_ns <= ?"
             " ORDER BY closes_ns, alert_id",
             (closed_ns,),
         )
-        return [(row[0], _stored(row), row[7]) for row in rows]
+        return [(row[0], stored_in(row), row[7]) for row in rows]
 
     def add_entry(self, entry: Entry) -> None:
         """Append one outbox entry; the store's position moves to it."""
         row = (entry.position, entry.kind, entry.count, entry.body)
-        self._db.execute("INSERT INTO entries VALUES(?, ?, ?, ?, ?)", (*row, row_crc(*row)))
+        values = (*row, row_crc(*row))
+        self._db.execute("INSERT INTO entries VALUES(?, ?, ?, ?, ?)", values)
+        self._witness.add("entries", values[-1])
         self.position = entry.position
 
     def add_records(self, change: Change, position: int, bodies: list[bytes]) -> None:
@@ -123,6 +117,7 @@ class AlertLog:
             )  # fmt: skip
             values = (*row, 0, int(back == 0), row_crc(*row))
             self._db.execute("INSERT INTO records VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            self._witness.add("records", values[-1])
         self.newest_closes_ns = max(self.newest_closes_ns, change.closes_ns)
 
     def add_withdrawal(
@@ -152,12 +147,25 @@ class AlertLog:
             (min(confirmed, self.position), ENTRIES_KEPT),
         ).fetchone()
         if oldest is not None:
-            self._db.execute("DELETE FROM entries WHERE position <= ?", oldest)
-        self._db.execute(
+            sql = "DELETE FROM entries WHERE position <= ? RETURNING crc"
+            self._witness.remove("entries", (crc for (crc,) in self._db.execute(sql, oldest)))
+        gone = self._db.execute(
             "DELETE FROM records WHERE rowid IN"
-            " (SELECT rowid FROM records WHERE closes_ns < ? LIMIT ?)",
+            " (SELECT rowid FROM records WHERE closes_ns < ? LIMIT ?) RETURNING crc, overdue",
             (self.newest_closes_ns - SEEN_SET_KEPT_NS, PRUNE_RECORDS_MAX),
-        )
+        ).fetchall()
+        self._witness.remove("records", (crc for crc, _ in gone))
+        self._witness.remove("overdue", (crc for crc, overdue in gone if overdue))
+
+    def confirm(self, position: int) -> None:
+        """Write down how far the subscriber says it is. Inside a transaction."""
+        if self._witness.sums.get(CONFIRMED) != (0, position):
+            self._witness.set(CONFIRMED, 0, position)
+
+    @property
+    def confirmed(self) -> int:
+        """What was last written down of the subscriber's position."""
+        return self._witness.sums.get(CONFIRMED, (0, 0))[1]
 
     # --- outside ------------------------------------------------------------------------------
 
@@ -182,12 +190,15 @@ class AlertLog:
 
     def mark_overdue(self, above: int, through: int) -> int:
         """Mark the records of entries in (above, through], each once; returns how many."""
-        with self._file.transaction():
-            return self._db.execute(
+        with self.transaction():
+            marked = self._db.execute(
                 "UPDATE records SET overdue = 1"
-                " WHERE overdue = 0 AND position > ? AND position <= ?",
+                " WHERE overdue = 0 AND position > ? AND position <= ? RETURNING crc",
                 (above, through),
-            ).rowcount
+            ).fetchall()
+            for (crc,) in marked:
+                self._witness.add("overdue", crc)
+        return len(marked)
 
     def close(self) -> None:
         self._file.close()
@@ -205,85 +216,3 @@ def raw_bodies(body: bytes) -> list[bytes]:
 
 
 _raw_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def _stored(row: tuple[Any, ...]) -> Stored:
-    *values, crc = row
-    alert_id, sequence, _, action, final, level, closes_ns, _ = values
-    check_row(f"alert {alert_id} of alerts.sqlite", crc, *values)
-    state = State.ACTIVE if action == INSERT else State.WITHDRAWN
-    return Stored(state, sequence, level, bool(final), closes_ns)
-
-
-class Logged(NamedTuple):
-    """One row of the alert log."""
-
-    alert_id: str
-    sequence: int
-    position: int
-    action: str
-    final: bool
-    level: str | None
-    closes_ns: int
-    body: bytes
-
-
-class AlertView:
-    """The whole store as of one moment. StateCorrupt when a row is damaged."""
-
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
-        self._db = db
-        self.position, self.newest_closes_ns = read_meta(db, path, _HINT)
-
-    def entries(self) -> Iterator[Entry]:
-        """The outbox entries still held, by position."""
-        sql = "SELECT position, kind, count, body, crc FROM entries ORDER BY position"
-        for *fields, crc in self._db.execute(sql):
-            check_row(f"entry {fields[0]:#x} of alerts.sqlite", crc, *fields)
-            yield Entry(*fields)
-
-    def records(self) -> Iterator[Logged]:
-        """The records still held, by position and sequence."""
-        sql = f"SELECT {_COLUMNS}, crc FROM records ORDER BY position, alert_id, sequence"  # noqa: S608
-        for row in self._db.execute(sql):
-            _stored(row)
-            alert_id, sequence, position, action, final, *rest = row[:-1]
-            yield Logged(alert_id, sequence, position, action, bool(final), *rest)
-
-    def mislabelled(self) -> list[str]:
-        """Alerts whose ``latest`` flag is not on their newest record, and on that alone."""
-        sql = (
-            "SELECT alert_id FROM records GROUP BY alert_id"
-            " HAVING sum(latest) != 1 OR max(sequence * latest) != max(sequence)"
-        )
-        return [row[0] for row in self._db.execute(sql)]
-
-
-@contextmanager
-def viewing(path: Path) -> Iterator[AlertView | None]:
-    """A view for an audit, beside a running sink or not; None when there is no store yet."""
-    with reading(path, _SCHEMA, FORMAT_VERSION, _HINT) as db:
-        yield None if db is None else AlertView(db, path)
-
-
-def read_alerts(
-    path: Path, *, final_only: bool = False, after: int = 0
-) -> Iterator[dict[str, Any]]:
-    """The last record of each alert, by position; with ``final_only`` those that are final inserts.
-
-    Only alerts whose last record stands at an outbox position above ``after``. Works beside a
-    running sink; no file means no alerts. StateCorrupt when a record is damaged.
-    """
-    with reading(path, _SCHEMA, FORMAT_VERSION, _HINT) as db:
-        rows = []
-        if db is not None:
-            rows = db.execute(
-                f"SELECT {_COLUMNS}, crc, max(sequence) FROM records GROUP BY alert_id"  # noqa: S608
-                " HAVING position > ? ORDER BY position, alert_id",
-                (after,),
-            ).fetchall()
-    for *row, _ in rows:
-        stored = _stored(tuple(row))
-        if not final_only or (stored.final and stored.state is State.ACTIVE):
-            record: dict[str, Any] = orjson.loads(row[7])
-            yield record

@@ -157,6 +157,7 @@ class _Ladder:
             except StateCorrupt as error:
                 aside = set_snapshot_aside(self.state / SNAPSHOTS, manifest)
                 self._failed(Rung.SNAPSHOT, manifest, error.why, aside=str(aside))
+                self.hit("recovery_snapshot_aside")
                 continue
             return self._install(copy), Rung.SNAPSHOT
         if beyond.remote is not None:
@@ -171,7 +172,7 @@ class _Ladder:
         """The newest remote snapshot that verifies; None when a new store may begin."""
         try:
             listing = remote.listing()
-            self.hit("recovery_listed")
+            self.hit("remote_listed")
             self.epochs += [manifest.epoch for manifest in listing.good]
             for sequence in listing.orphans:
                 self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
@@ -202,7 +203,7 @@ class _Ladder:
 
     def _fetch(self, remote: RemoteRung, manifest: Manifest, target: Path) -> None:
         remote.fetch(manifest, target)
-        self.hit("recovery_fetched")
+        self.hit("remote_fetched")
 
     def _read_local(self, manifest: Manifest, target: Path) -> None:
         restore(self.state / SNAPSHOTS, manifest, target)

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-import msgspec
-
 from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 from sda_pipeline.limits import MIB
+from sda_pipeline.state import witness
+from sda_pipeline.state.row_crc import Value, check_row, row_crc
+from sda_pipeline.state.witness import Witness
 
 BUSY_TIMEOUT_S = 5.0  # a reader holds the file's lock only while it recovers the WAL
 CHECK_WHOLE_BYTES_MAX = 256 * MIB  # 0.3 s; of a larger file only the tables every start needs
 WAL_KEPT_BYTES = 64 * MIB  # a WAL that grew under a slow reader shrinks back to this
 
-Value = int | str | bytes | None
-
-# What every store has: how far it has come in the outbox, and the newest ``closes`` it was told.
+# What every store has: how far it has come in the outbox, and the newest ``closes`` it was told;
+# and a witness of its rows.
 META_SCHEMA = (
     """CREATE TABLE meta(
         one INTEGER PRIMARY KEY, position INTEGER NOT NULL, newest_closes_ns INTEGER NOT NULL,
         crc INTEGER NOT NULL)""",
+    witness.SCHEMA,
 )
 
 
@@ -38,11 +38,13 @@ class SqliteFile:
     """One open database. ``created`` says whether this open made it."""
 
     def __init__(
-        self, path: Path, schema: tuple[str, ...], version: int, hot: tuple[str, ...], hint: str
-    ) -> None:
+        self, path: Path, schema: tuple[str, ...], version: int, hot: tuple[str, ...], hint: str,
+        queries: Mapping[str, str],
+    ) -> None:  # fmt: skip
         """Open for writing: sync what was found, recover the WAL, check, create tables when new.
 
-        ``hot`` names the tables to check when the file is too large to check whole. Raises
+        ``hot`` names the tables to check when the file is too large to check whole; ``queries`` are
+        the witness's. A store of an older format version is brought up to this one. Raises
         StateCorrupt (damaged, or another program's), InvalidConfiguration (newer format version),
         Unreachable (no permission, no space).
         """
@@ -50,6 +52,7 @@ class SqliteFile:
         with self._mapped("open"):
             self._prepare(path)
             self.db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self.witness = Witness(self.db, queries)
             try:
                 self.created = self._open(schema, version, hot)
             except BaseException:
@@ -71,7 +74,8 @@ class SqliteFile:
     def _open(self, schema: tuple[str, ...], version: int, hot: tuple[str, ...]) -> bool:
         """Returns whether there was nothing before."""
         db, path = self.db, self.path
-        is_new = _check_format(db, path, schema, version, self._hint)
+        found = _check_format(db, path, schema, version, self._hint)
+        is_new = found == 0
         self._check(hot if path.stat().st_size > CHECK_WHOLE_BYTES_MAX else ())
         if self._scalar("PRAGMA journal_mode=WAL") != "wal":
             raise Unreachable(f"open {path}", "its file system allows no WAL", "use a local disk")
@@ -82,7 +86,14 @@ class SqliteFile:
                 for statement in schema:
                     db.execute(statement)
                 self.store_meta(0, 0)
+                self.witness.begin()
                 db.execute(f"PRAGMA user_version={version}")
+        elif found < version:
+            with self.transaction():
+                db.execute(witness.SCHEMA)
+                self.witness.begin()
+                db.execute(f"PRAGMA user_version={version}")
+        self.witness.load()
         # Recovered commits may have been in the page cache only: into the file, synced, before use.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if is_new:
@@ -165,8 +176,8 @@ def reading(
         uri = f"file:{quote(str(path.absolute()))}?mode=ro"
         db = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         db.execute("BEGIN")
-        is_new = _check_format(db, path, schema, version, hint)
-        yield None if is_new else db  # new: its writer has not committed the tables yet
+        found = _check_format(db, path, schema, version, hint)
+        yield db if found else None  # new: its writer has not committed the tables yet
     except (sqlite3.Error, OSError) as error:
         raise map_error(f"read {path}", error, hint) from error
     finally:
@@ -184,17 +195,6 @@ def read_meta(db: sqlite3.Connection, path: Path, hint: str) -> tuple[int, int]:
     return position, newest_closes_ns
 
 
-def row_crc(*values: Value) -> int:
-    """CRC-32 over a row's values: SQLite itself does not notice a flipped byte inside a value."""
-    return zlib.crc32(msgspec.msgpack.encode(values))
-
-
-def check_row(what: str, crc: Value, *values: Value) -> None:
-    """StateCorrupt when a row read back is not the row that was written."""
-    if crc != row_crc(*values):
-        raise StateCorrupt(f"read {what}", "its row does not match its CRC", "restore the file")
-
-
 def map_error(action: str, error: sqlite3.Error | OSError, hint: str) -> SdaError:
     """What a caller must do about an error of SQLite or the file system."""
     if isinstance(error, OSError):
@@ -209,8 +209,8 @@ def map_error(action: str, error: sqlite3.Error | OSError, hint: str) -> SdaErro
 
 def _check_format(
     db: sqlite3.Connection, path: Path, schema: tuple[str, ...], version: int, hint: str
-) -> bool:
-    """Refuse what is not in this format; True when there is nothing in it yet."""
+) -> int:
+    """Refuse what is not in this format; its version, 0 when there is nothing in it yet."""
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > version:
         raise InvalidConfiguration(
@@ -220,12 +220,15 @@ def _check_format(
         )
     rows = db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     if not rows and not found:
-        return True
-    if found != version:
+        return 0
+    if found < 1:
         raise StateCorrupt(f"open {path}", f"its format version is {found}, not {version}", hint)
-    if {row[0] for row in rows} != {sql for sql in schema if sql.startswith("CREATE")}:
+    its = {sql for sql in schema if sql.startswith("CREATE")}
+    if found < witness.SINCE:
+        its.discard(witness.SCHEMA)
+    if {row[0] for row in rows} != its:
         raise StateCorrupt(f"open {path}", "its tables are not those of its version", hint)
-    return False
+    return found
 
 
 def _sync(path: Path) -> None:

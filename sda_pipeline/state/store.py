@@ -1,18 +1,17 @@
 """The correlator's LMDB: retained rows, positions, alerts, outbox, meta. One writer; no decisions.
 
 Everything one batch changes goes into one transaction; the commit is the checkpoint (DESIGN 10).
-Each value ends in a CRC-32 of its database, key and content: LMDB itself sees no flipped byte. What
-to do about damage is decided in ``recovery.py``.
+Each value ends in a CRC-32 of its database, key and content: LMDB itself sees no flipped byte. The
+``seal`` beside the meta facts says what all values are together. What to do about damage is decided
+in ``recovery.py``.
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 import msgspec
@@ -26,51 +25,17 @@ from sda_pipeline.errors import (
 )
 from sda_pipeline.limits import LMDB_MAP_BYTES
 from sda_pipeline.records.alert import Entry
+from sda_pipeline.state.contents import FORMAT_VERSION, Changes, Contents, Meta
 from sda_pipeline.state.environment import DATA_FILE, lmdb_fault, open_environment
+from sda_pipeline.state.seal import CRC_BYTES, Seal, SealedWriter, intact, with_crc
 
-FORMAT_VERSION = 1
+__all__ = ["FORMAT_VERSION", "Changes", "Contents", "CorrelatorStore", "Meta"]
+
 _DATABASES = ("rows", "positions", "alerts", "outbox", "meta")
+_META, _SEAL = b"meta", b"seal"  # keys of the database of that name
 _POSITION = struct.Struct(">Q")  # big-endian: LMDB orders keys by bytes
 _ENTRY = struct.Struct("<II")  # kind, count; then the body
-_CRC = struct.Struct("<I")  # closes every value
 _HINT = "start again: it is recovered from a snapshot"
-
-
-class Meta(msgspec.Struct, kw_only=True):
-    """Facts about the store itself."""
-
-    format_version: int = FORMAT_VERSION
-    catalogue: int = 0
-    epoch: int = 0
-    outbox_end: int = 0  # position of the newest outbox entry ever
-    outbox_deleted: int = 0  # newest entry deleted because the sink holds it
-    closed_to: int = 0  # ns
-    snapshot: int = 0  # sequence of the snapshot this store was restored from, 0 for none
-    epoch_due: bool = False  # just restored: nothing may be emitted before the epoch is raised
-
-
-@dataclass
-class Changes:
-    """One transaction's worth of changes. Values are already bytes."""
-
-    rows: list[tuple[tuple[str, int], bytes]] = field(default_factory=list)
-    rows_gone: list[tuple[str, int]] = field(default_factory=list)
-    positions: dict[str, bytes] = field(default_factory=dict)
-    alerts: dict[str, bytes] = field(default_factory=dict)
-    alerts_gone: list[str] = field(default_factory=list)
-    outbox: list[Entry] = field(default_factory=list)
-    outbox_gone_through: int = 0
-    meta: Meta | None = None
-
-
-class Contents(NamedTuple):
-    """Everything of one moment, values still encoded; of the retained rows only their bytes."""
-
-    meta: Meta
-    positions: dict[str, bytes]
-    alerts: dict[str, bytes]
-    outbox: list[Entry]
-    rows: dict[tuple[str, int], int]
 
 
 def _row_key(source: str, position: int) -> bytes:
@@ -84,19 +49,6 @@ def _key_of_rows(key: bytes) -> tuple[str, int]:
 def _entry(key: bytes, value: bytes) -> Entry:
     kind, count = _ENTRY.unpack_from(value)
     return Entry(_POSITION.unpack(key)[0], kind, count, value[_ENTRY.size :])
-
-
-def _crc(name: str, key: bytes | memoryview, content: bytes | memoryview) -> int:
-    return zlib.crc32(content, zlib.crc32(key, zlib.crc32(name.encode())))
-
-
-def _sealed(name: str, key: bytes, content: bytes) -> bytes:
-    return content + _CRC.pack(_crc(name, key, content))
-
-
-def _intact(name: str, key: bytes | memoryview, value: bytes | memoryview) -> bool:
-    crc = bytes(value[-_CRC.size :])
-    return crc == _CRC.pack(_crc(name, key, value[: -_CRC.size]))
 
 
 class CorrelatorStore:
@@ -140,12 +92,12 @@ class CorrelatorStore:
             return self._meta_in(txn)
 
     def _meta_in(self, txn: lmdb.Transaction) -> Meta:
-        data = txn.get(b"meta", db=self._db["meta"])
+        data = txn.get(_META, db=self._db["meta"])
         if data is None:
             return Meta()
-        content = self._checked("meta", b"meta", bytes(data))
+        content = self._checked("meta", _META, bytes(data))
         version = msgspec.msgpack.decode(content).get("format_version")
-        if version != FORMAT_VERSION:
+        if not 1 <= version <= FORMAT_VERSION:
             raise InvalidConfiguration(
                 "open the correlator's store",
                 [f"{self.path} has format version {version}, this release reads {FORMAT_VERSION}"],
@@ -153,11 +105,34 @@ class CorrelatorStore:
             )
         return msgspec.msgpack.decode(content, type=Meta)
 
+    def _seal_in(self, txn: lmdb.Transaction) -> Seal | None:
+        """The seal; None in a store that never had one, StateCorrupt when it is gone."""
+        data = txn.get(_SEAL, db=self._db["meta"])
+        if data is not None:
+            content = self._checked("meta", _SEAL, bytes(data))
+            return msgspec.msgpack.decode(content, type=Seal)
+        if txn.get(_META, db=self._db["meta"]) and self._meta_in(txn).format_version > 1:
+            raise self._damaged("its seal is missing")
+        return None
+
+    def _found_in(self, txn: lmdb.Transaction) -> Seal:
+        """What a seal of all that is there would say. Reads every value; StateCorrupt at the first
+        that is not what was written.
+        """
+        found = Seal()
+        for name in _DATABASES:
+            for key, value in txn.cursor(db=self._db[name]):
+                if not intact(name, key, value):
+                    raise self._damaged(f"a value in {name!r} does not match its CRC")
+                if (name, key) != ("meta", _SEAL):
+                    found.add(name, bytes(key), value)
+        return found
+
     def _checked(self, name: str, key: bytes, value: bytes) -> bytes:
         """The content of a value; StateCorrupt when it is not what was written."""
-        if not _intact(name, key, value):
+        if not intact(name, key, value):
             raise self._damaged(f"a value in {name!r} does not match its CRC")
-        return value[: -_CRC.size]
+        return value[:-CRC_BYTES]
 
     def _damaged(self, why: str) -> StateCorrupt:
         return StateCorrupt("read the correlator's store", f"{self.path}: {why}", _HINT)
@@ -181,12 +156,13 @@ class CorrelatorStore:
             return True
 
     def check_values(self) -> None:
-        """Read every value; StateCorrupt at the first that is not what was written."""
-        for name in _DATABASES:
-            with self.env.begin(db=self._db[name], buffers=True) as txn:
-                for key, value in txn.cursor():
-                    if not _intact(name, key, value):
-                        raise self._damaged(f"a value in {name!r} does not match its CRC")
+        """Read every value; StateCorrupt at the first that is not what was written, or when they
+        are not all those that were.
+        """
+        with self.env.begin(buffers=True) as txn:
+            seal, found = self._seal_in(txn), self._found_in(txn)
+        for difference in seal.differences(found) if seal is not None else ():
+            raise self._damaged(difference)
 
     def rows(self) -> Iterator[tuple[tuple[str, int], bytes]]:
         """Every retained frame's rows by (source, position), in key order."""
@@ -214,6 +190,8 @@ class CorrelatorStore:
                 {key.decode(): value for key, value in self._in(txn, "alerts")},
                 [_entry(key, value) for key, value in self._in(txn, "outbox")],
                 {_key_of_rows(key): len(value) for key, value in self._in(txn, "rows")},
+                self._seal_in(txn),
+                self._found_in(txn),
             )
 
     def _items(self, name: str) -> Iterator[tuple[bytes, bytes]]:
@@ -229,44 +207,47 @@ class CorrelatorStore:
 
         A failed commit is fatal: the caller must exit, the page cache would lie afterwards.
         """
+        meta = changes.meta or self.meta
+        version = max(meta.format_version, FORMAT_VERSION)
+        meta = msgspec.structs.replace(meta, format_version=version)
         try:
             with self.env.begin(write=True) as txn:
-                self._write(txn, changes)
+                self._write(txn, changes, meta)
                 inside()
         except lmdb.Error as error:
             raise _commit_fault(error) from error
-        if changes.meta is not None:
-            self.meta = changes.meta
+        self.meta = meta
 
-    def _write(self, txn: lmdb.Transaction, changes: Changes) -> None:
+    def _write(self, txn: lmdb.Transaction, changes: Changes, meta: Meta) -> None:
+        sealed = SealedWriter(txn, self._db, self._seal_in(txn) or self._found_in(txn))
         for (source, position), data in changes.rows:
-            self._put(txn, "rows", _row_key(source, position), data)
-        self._delete(txn, "rows", (_row_key(*key) for key in changes.rows_gone))
+            sealed.put("rows", _row_key(source, position), data)
+        for key in changes.rows_gone:
+            sealed.delete("rows", _row_key(*key))
         for source, data in changes.positions.items():
-            self._put(txn, "positions", source.encode(), data)
+            sealed.put("positions", source.encode(), data)
         for alert_id, data in changes.alerts.items():
-            self._put(txn, "alerts", alert_id.encode(), data)
-        self._delete(txn, "alerts", (alert_id.encode() for alert_id in changes.alerts_gone))
+            sealed.put("alerts", alert_id.encode(), data)
+        for alert_id in changes.alerts_gone:
+            sealed.delete("alerts", alert_id.encode())
         for entry in changes.outbox:
             content = _ENTRY.pack(entry.kind, entry.count) + entry.body
-            self._put(txn, "outbox", _POSITION.pack(entry.position), content)
+            sealed.put("outbox", _POSITION.pack(entry.position), content)
         if changes.outbox_gone_through:
-            self._delete_outbox(txn, changes.outbox_gone_through)
-        if changes.meta is not None:
-            self._put(txn, "meta", b"meta", msgspec.msgpack.encode(changes.meta))
+            for sent in self._outbox_keys(txn, changes.outbox_gone_through):
+                sealed.delete("outbox", sent)
+        sealed.put("meta", _META, msgspec.msgpack.encode(meta))
+        content = msgspec.msgpack.encode(sealed.seal)
+        txn.put(_SEAL, with_crc("meta", _SEAL, content), db=self._db["meta"])
 
-    def _put(self, txn: lmdb.Transaction, name: str, key: bytes, content: bytes) -> None:
-        txn.put(key, _sealed(name, key, content), db=self._db[name])
-
-    def _delete(self, txn: lmdb.Transaction, name: str, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            txn.delete(key, db=self._db[name])
-
-    def _delete_outbox(self, txn: lmdb.Transaction, through: int) -> None:
-        cursor = txn.cursor(db=self._db["outbox"])
-        cursor.first()
-        while (key := cursor.key()) and _POSITION.unpack(key)[0] <= through:
-            cursor.delete()
+    def _outbox_keys(self, txn: lmdb.Transaction, through: int) -> list[bytes]:
+        """The keys of the entries up to a position."""
+        keys = []
+        for key, _ in txn.cursor(db=self._db["outbox"]):
+            if _POSITION.unpack(key)[0] > through:
+                break
+            keys.append(bytes(key))
+        return keys
 
     def sync(self) -> None:
         """Flush what an earlier, killed process may have left in the page cache."""

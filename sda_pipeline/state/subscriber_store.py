@@ -10,24 +10,27 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import SEEN_SET_KEPT_NS
 from sda_pipeline.records.time_text import format_time
 from sda_pipeline.state.alert_state import UNSEEN, Action, State, Stored
+from sda_pipeline.state.row_crc import check_row, row_crc
 from sda_pipeline.state.sqlite_file import (
     META_SCHEMA,
     SqliteFile,
-    check_row,
     read_meta,
     reading,
-    row_crc,
 )
+from sda_pipeline.state.witness import differences, sums_of
 from sda_pipeline.vocabulary import Effect
 
-FORMAT_VERSION = 1
+_E = TypeVar("_E", bound=StrEnum)
+
+FORMAT_VERSION = 2  # 1 had no witness; the first start adds it
 FILE_NAME = "subscriber.sqlite"
 PRUNE_MAX = 2_000  # old alerts forgotten in one transaction; bounds its pause
 
@@ -49,6 +52,7 @@ _SCHEMA = (
 )
 _SEEN = "alert_id, sequence, state, level, final, closes_ns, body"
 _LEDGER = "alert_id, sequence, effect, level, final, position, at_ns, ingest_ns"
+_WITNESS = {"ledger": sums_of("ledger"), "seen": sums_of("seen")}
 
 
 class SubscriberStore:
@@ -56,8 +60,9 @@ class SubscriberStore:
 
     def __init__(self, path: Path) -> None:
         """Open, repair, check; see ``SqliteFile`` for the errors."""
-        self._file = SqliteFile(path, _SCHEMA, FORMAT_VERSION, ("meta", "seen"), _HINT)
+        self._file = SqliteFile(path, _SCHEMA, FORMAT_VERSION, ("meta", "seen"), _HINT, _WITNESS)
         self._db, self.created = self._file.db, self._file.created
+        self._witness = self._file.witness
         try:
             self.position, self.newest_closes_ns = self._file.load_meta()
             last = self._file.rows(f"SELECT {_LEDGER}, crc FROM ledger ORDER BY id DESC LIMIT 1")  # noqa: S608
@@ -70,14 +75,16 @@ class SubscriberStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything one batch changes; committed with sync, or nothing of it."""
-        before = self.position, self.newest_closes_ns
+        before, sums = (self.position, self.newest_closes_ns), dict(self._witness.sums)
         try:
             with self._file.transaction():
                 yield
                 self._file.store_meta(self.position, self.newest_closes_ns)
                 self._forget()
+                self._witness.store()
         except BaseException:
             self.position, self.newest_closes_ns = before
+            self._witness.restore(sums)
             raise
 
     def stored(self, alert_id: str) -> Stored:
@@ -102,9 +109,11 @@ class SubscriberStore:
         row = (
             alert_id, new.sequence, str(new.state), new.level, int(new.final), new.closes_ns, body,
         )  # fmt: skip
-        self._db.execute(
-            "INSERT OR REPLACE INTO seen VALUES(?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_crc(*row))
-        )
+        old = self._db.execute("SELECT crc FROM seen WHERE alert_id = ?", (alert_id,)).fetchall()
+        self._witness.remove("seen", (crc for (crc,) in old))
+        values = (*row, row_crc(*row))
+        self._db.execute("INSERT OR REPLACE INTO seen VALUES(?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._witness.add("seen", values[-1])
         self.newest_closes_ns = max(self.newest_closes_ns, new.closes_ns)
 
     def act(self, action: Action) -> None:
@@ -116,16 +125,18 @@ class SubscriberStore:
             action.alert_id, action.sequence, str(action.effect), action.level, int(action.final),
             action.position, action.at_ns, action.ingest_ns,
         )  # fmt: skip
-        self._db.execute(
-            "INSERT INTO ledger VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, row_crc(*row))
-        )
+        values = (*row, row_crc(*row))
+        self._db.execute("INSERT INTO ledger VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._witness.add("ledger", values[-1])
 
     def _forget(self) -> None:
         """Forget alerts closed 30 days before the newest; later records of theirs are refused."""
-        self._db.execute(
-            "DELETE FROM seen WHERE rowid IN (SELECT rowid FROM seen WHERE closes_ns < ? LIMIT ?)",
+        gone = self._db.execute(
+            "DELETE FROM seen WHERE rowid IN (SELECT rowid FROM seen WHERE closes_ns < ? LIMIT ?)"
+            " RETURNING crc",
             (self.newest_closes_ns - SEEN_SET_KEPT_NS, PRUNE_MAX),
         )
+        self._witness.remove("seen", (crc for (crc,) in gone.fetchall()))
 
     def close(self) -> None:
         self._file.close()
@@ -141,7 +152,15 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     *values, crc = row
     alert_id, sequence, state, level, final, closes_ns, _ = values
     check_row(f"alert {alert_id} of subscriber.sqlite", crc, *values)
-    return Stored(State(state), sequence, level, bool(final), closes_ns)
+    return Stored(_named(State, state), sequence, level, bool(final), closes_ns)
+
+
+def _named(kind: type[_E], value: str) -> _E:
+    """A member of a vocabulary by its value."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise StateCorrupt("read subscriber.sqlite", str(error), _HINT) from error
 
 
 class SubscriberView:
@@ -155,6 +174,10 @@ class SubscriberView:
         """The ledger in order: row id and action."""
         for row in self._db.execute(f"SELECT id, {_LEDGER}, crc FROM ledger ORDER BY id"):  # noqa: S608
             yield row[0], _action(row[1:])
+
+    def differences(self) -> Iterator[str]:
+        """What is not as it was committed, beginning with its table."""
+        return differences(self._db, _WITNESS)
 
     def seen(self) -> Iterator[tuple[str, Stored, bytes]]:
         """The seen-set: alert, what is stored of it, its current record."""
@@ -206,7 +229,7 @@ def _action(row: tuple[Any, ...]) -> Action:
     alert_id, sequence, effect, level, final, position, at_ns, ingest_ns = values
     check_row(f"the effect on alert {alert_id}", crc, *values)
     return Action(
-        alert_id, sequence, Effect(effect), level, bool(final), position, at_ns, ingest_ns
+        alert_id, sequence, _named(Effect, effect), level, bool(final), position, at_ns, ingest_ns
     )
 
 

@@ -69,7 +69,7 @@ def kill_trees(tree: Tree, topology: Topology, times: int, found: Restarts, say:
         tree.wait(settled, "the pipeline to settle")
         began = tree.kill()
         tree.start()
-        possible = partial(_alert_possible, first={})
+        possible = partial(alert_possible, first={})
         _, moved = tree.wait(possible, "the next applied frame", LOOK_EVERY_S)
         _, ready = tree.wait(all_running, "every operator to be ready", LOOK_EVERY_S)
         found.tree_s.append((moved - began) / SECOND_NS)
@@ -80,7 +80,7 @@ def kill_trees(tree: Tree, topology: Topology, times: int, found: Restarts, say:
         )
 
 
-def _alert_possible(status: Status, first: dict[str, int]) -> bool:
+def alert_possible(status: Status, first: dict[str, int]) -> bool:
     """A frame logged after the start is applied, and whoever an alert passes is running.
 
     ``first`` remembers where each log ended when it was first seen: 0 says it is not open yet.

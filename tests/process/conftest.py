@@ -39,9 +39,11 @@ def recorded(prepared: Site, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def run(recorded: Site) -> Run:
+def run(recorded: Site) -> Iterator[Run]:
     """A running pipeline; ``run.play()`` lets the recording flow into it."""
-    return Run(recorded)
+    run = Run(recorded)
+    yield run
+    run.close()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """An operator that speaks the launch protocol and does nothing else. Holds no test.
 
 Arguments: name, script file, trace file, launch JSON. The script says what each incarnation does:
-``{"correlator": {"1": ["ready", "exit 9"], "*": ["ready"]}}``; after its last command it waits for
-SIGTERM and leaves with 0. Every birth, readiness and death is a line of the trace. It imports
+``{"correlator": {"1": ["ready", "exit 9"], "*": ["ready"]}}``; after its last command it waits to
+be asked and leaves with 0. Every birth, readiness and death is a line of the trace. It imports
 little, for a test starts many of them.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 from sda_pipeline.ring.board import Board, board_words
 
 START, WAIT, COMMIT = 0, 2, 5  # of vocabulary.Step
+ASKED = {signal.SIGTERM, signal.SIGUSR1}  # to finish, or to leave (runtime/launch.py)
 
 
 class FakeOperator:
@@ -60,15 +61,15 @@ class FakeOperator:
         self.board.set(f"{self.name}.step", step)
 
     def run(self) -> None:
-        """Obey the script, then wait for SIGTERM."""
-        blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+        """Obey the script, then wait to be asked."""
+        blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ASKED))
         edges = {**self.launch["inputs"], **self.launch["outputs"]}
         rings = {edge: os.fstat(fds[0]).st_ino for edge, fds in edges.items()}
         self.tell("born", overlap=self.overlap, rings=rings, blocked=blocked)
         self.beat(START)
         for command in self.commands:
             getattr(self, f"do_{command.split()[0]}")(*command.split(" ", 1)[1:])
-        while signal.sigtimedwait({signal.SIGTERM}, 0.1) is None:
+        while signal.sigtimedwait(ASKED, 0.1) is None:
             self.beat(WAIT)
         self.leave(0)
 
@@ -99,14 +100,14 @@ class FakeOperator:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def do_hang(self) -> None:
-        """Stop beating for ever, in the middle of a step, deaf to SIGTERM."""
+        """Stop beating for ever, in the middle of a step, deaf to what it is asked."""
         self.beat(COMMIT)
         while True:
             signal.pause()
 
     def do_slow(self, seconds: str) -> None:
         """Take so long to finish once asked to."""
-        while signal.sigtimedwait({signal.SIGTERM}, 0.1) is None:
+        while signal.sigtimedwait(ASKED, 0.1) is None:
             self.beat(WAIT)
         self.tell("draining")
         time.sleep(float(seconds))

@@ -18,7 +18,7 @@ import psutil
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import SdaError
-from sda_pipeline.runtime.launch import RunFlags
+from sda_pipeline.runtime.launch import LEAVE, RunFlags
 from sda_pipeline.topology import load_topology
 from supervisor.control import ask
 from supervisor.members import Action, Send
@@ -155,7 +155,7 @@ class EarlySuccessor(Runner):
     def _do(self, actions: Any) -> None:
         for action in list(actions):
             super()._do([action])
-            if isinstance(action, Send) and action.signum == signal.SIGTERM:
+            if isinstance(action, Send) and action.signum == LEAVE:
                 child = self._children.pop(action.name)
                 self._selector.unregister(child.pidfd)
                 self._do(self.tree.died(action.name, 0, self.clock.monotonic_ns()))

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
+from collections.abc import Collection
+from typing import NamedTuple
 
 from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import SECOND_NS
 from supervisor.control import ask
 from tests.process import verdict
-from tests.process.site import EPOCH_NS, RECORDED_S, Site
+from tests.process.player import Player
+from tests.process.site import CHOICES, EPOCH_NS, RECORDED_S, Site
 from tests.process.waiting import wait_until
 
-SEED = int(os.environ.get("SDA_SEED", "20261123"))
+SEED = int(CHOICES)
 PLAY_SPEED = "15"  # 150 s of event time in 10 s
+AHEAD = 0.03  # of the recording: so much traffic follows a moment before it waits for the next
 PLAYBACK = {"event_time": {"idle_after": "off"}}  # event time runs faster than the clock
+
+
+class Moment(NamedTuple):
+    """Something done to a pipeline, and at which share of the traffic."""
+
+    what: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.share:.3f}"
+
+
+def event_ms(share: float) -> float:
+    """The message time at a share of the recording, ms."""
+    return EPOCH_NS / 1e6 + 1e3 * RECORDED_S * share
 
 
 class Run:
     """A running pipeline into which recorded traffic flows while a test disturbs it."""
 
-    def __init__(self, site: Site, **changes: object) -> None:
-        self.site = site
+    paced = True  # the traffic waits for the test, so that no moment of it comes too late
+
+    def __init__(
+        self, site: Site, *, speed: str = PLAY_SPEED, failpoints: str = "", **changes: object
+    ) -> None:
+        self.site, self.speed, self.failpoints = site, speed, failpoints
         site.write_topology(**PLAYBACK, **changes)
-        self.schedule: list[str] = []
+        self.schedule: list[str] = []  # of operators
+        self.happened: list[Moment] = []
+        self.players: list[Player] = []
         self.start()
 
     def start(self) -> None:
-        self.pipeline = self.site.start()
+        self.pipeline = self.site.start(failpoints=self.failpoints)
         wait_until(self.all_running, self.story)
 
     def play(self) -> None:
         """Begin to play the recording into the broker."""
-        self.traffic = subprocess.Popen(
-            self.site.command("sda-sim", "play", "traffic.jsonl", "--speed", PLAY_SPEED, "--json"),
-            cwd=self.site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        upto = event_ms(AHEAD) if self.paced else float("inf")
+        self.traffic = Player(self.site.root, float(self.speed), upto)
+        self.players.append(self.traffic)
 
     def story(self) -> str:
-        return f"SDA_SEED={SEED}\nschedule: {self.schedule}\n{self.site.story()}"
+        happened = ", ".join(map(str, self.happened))
+        return f"schedule: {happened}\n{self.site.story()}"
 
     def operators(self) -> dict[str, dict[str, object]]:
         try:
@@ -58,31 +83,58 @@ class Run:
         return (int(words["radar.watermark"]) - EPOCH_NS) / (RECORDED_S * SECOND_NS)
 
     def wait_for(self, share: float) -> None:
+        """Until so much of the traffic is read, while more of it comes; fails at its end."""
+        if self.paced:
+            self.traffic.upto = event_ms(share + AHEAD)
         wait_until(lambda: self.traffic.poll() is not None or self.share() >= share, self.story)
+        if self.paced:
+            assert self.traffic.poll() is None, f"the traffic ended before {share}:\n{self.story()}"
 
-    def kill(self, operator: str) -> None:
-        """SIGKILL to the operator as soon as it runs."""
-        self.schedule.append(operator)
-        wait_until(lambda: self.signalled(operator, signal.SIGKILL), self.story)
+    def kill(self, *operators: str) -> None:
+        """SIGKILL to the operators at one instant, as soon as all of them run."""
+        self.schedule += operators
+        wait_until(lambda: self.signalled(operators, signal.SIGKILL), self.story)
 
-    def signalled(self, operator: str, number: signal.Signals) -> bool:
-        """Send a signal if the operator runs right now."""
-        found = self.operators().get(operator, {})
-        if found.get("state") != "running" or not found.get("pid"):
+    def signalled(self, operators: Collection[str], number: signal.Signals) -> bool:
+        """Send a signal to all of them, if all run right now."""
+        status = self.operators()
+        found = [status.get(operator, {}) for operator in operators]
+        if not all(each.get("state") == "running" and each.get("pid") for each in found):
             return False
-        try:
-            os.kill(int(str(found["pid"])), number)
-        except ProcessLookupError:  # it died of an earlier kill; the status is a little older
-            return False
+        with contextlib.ExitStack() as closing:
+            pidfds = []
+            for each in found:
+                try:
+                    pidfds.append(os.pidfd_open(int(str(each["pid"]))))
+                except ProcessLookupError:  # it died of an earlier kill; the status is older
+                    return False
+                closing.callback(os.close, pidfds[-1])
+            for pidfd in pidfds:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, number)
+        self.note(f"{number.name} to {' and '.join(operators)}")
         return True
 
-    def finish(self, undisturbed: dict[str, str]) -> None:
-        """Let the traffic end, stop, finish the finite input, check everything."""
+    def close(self) -> None:
+        """Send no more, whatever became of the test."""
+        for player in self.players:
+            player.kill()
+
+    def note(self, what: str) -> None:
+        """Remember what was done and at which moment."""
+        self.happened.append(Moment(what, self.share()))
+
+    def settle(self) -> None:
+        """Let the traffic end, stop, finish the finite input."""
         assert self.traffic.wait(120) == 0
         wait_until(self.all_running, self.story)
         self.site.run("sda-supervisor", "stop", "--state", "state")
         assert self.pipeline.wait(60) == 0, self.story()
         self.site.finish()
+
+    def finish(self, undisturbed: dict[str, str]) -> None:
+        """Settle, then check everything."""
+        self.settle()
         try:
             verdict.check(self.site, undisturbed)
         except AssertionError as error:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sda_pipeline.dlq.entry import Entry, decode_line, encode_line
+from sda_pipeline.dlq.quarantine_count import NAME as COUNT_NAME
+from sda_pipeline.dlq.quarantine_count import Count, read_count, write_count
 from sda_pipeline.dlq.reading import POS_NAME, Pos, jsonl_files
 from sda_pipeline.log.source_log import LogStart, SourceLog, read_log
 from sda_pipeline.records.frames import Frame, Header, build_payload, parse_payload
@@ -23,8 +25,9 @@ from sda_pipeline.records.rejects import Reject, pack_rejects, unpack_rejects
 from sda_pipeline.records.rows import Rows
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.runtime.audit_report import AuditReport
-from sda_pipeline.state.sqlite_file import row_crc
-from sda_pipeline.state.store import Changes, Contents, CorrelatorStore
+from sda_pipeline.state.row_crc import row_crc
+from sda_pipeline.state.seal import Seal, with_crc
+from sda_pipeline.state.store import Changes, Contents, CorrelatorStore, Meta
 from sda_pipeline.topology import Topology, from_resolved_json, to_resolved_json
 
 decode, encode = msgspec.msgpack.decode, msgspec.msgpack.encode
@@ -117,9 +120,36 @@ class Files:
     # --- correlator -----------------------------------------------------------------------------
 
     def commit(self, **changes: Any) -> None:
-        """One transaction in the correlator's store; see ``Changes``."""
+        """One transaction in the correlator's store, see ``Changes``, under the seal it had."""
         store = CorrelatorStore(self.state / "correlator")
+        seal = self._seal(store)
         store.commit(Changes(**changes), lambda: None)
+        if seal is not None:
+            self.reseal(lambda _: seal, store)
+        store.close()
+
+    @staticmethod
+    def _seal(store: CorrelatorStore) -> Seal | None:
+        with store.env.begin() as txn:
+            return store._seal_in(txn)
+
+    def reseal(self, change: Callable[[Seal], Seal], store: CorrelatorStore | None = None) -> None:
+        """Put another seal on the correlator's store."""
+        opened = store or CorrelatorStore(self.state / "correlator")
+        seal = self._seal(opened)
+        assert seal is not None
+        value = with_crc("meta", b"seal", encode(change(seal)))
+        with opened.env.begin(write=True) as txn:
+            txn.put(b"seal", value, db=opened._db["meta"])
+        if store is None:
+            opened.close()
+
+    def unsealed(self, meta: Meta) -> None:
+        """Without a seal, and with these facts, as an older release leaves it."""
+        store = CorrelatorStore(self.state / "correlator")
+        with store.env.begin(write=True) as txn:
+            value = with_crc("meta", b"meta", encode(meta))
+            txn.put(b"meta", value, db=store._db["meta"])
         store.close()
 
     def contents(self) -> Contents:
@@ -177,6 +207,13 @@ class Files:
 
         self.repos(change)
 
+    def recount(self, change: Callable[[Count], Count]) -> None:
+        """Change the count of the quarantine file's lines."""
+        path = self.state / COUNT_NAME
+        count = read_count(path)
+        assert count is not None
+        write_count(path, change(count))
+
     # --- SQLite ---------------------------------------------------------------------------------
 
     def sql(self, store: str, *statements: str) -> None:
@@ -195,14 +232,17 @@ class Files:
 
 
 _META = "position, newest_closes_ns"
+_WITNESS = "name, count, sum"
 CRC_OF = {
     "alerts": {
         "meta": _META,
+        "witness": _WITNESS,
         "entries": "position, kind, count, body",
         "records": "alert_id, sequence, position, action, final, level, closes_ns, body",
     },
     "subscriber": {
         "meta": _META,
+        "witness": _WITNESS,
         "seen": "alert_id, sequence, state, level, final, closes_ns, body",
         "ledger": "alert_id, sequence, effect, level, final, position, at_ns, ingest_ns",
     },

@@ -106,6 +106,8 @@ LOG_LIES: dict[str, Lie] = {
     **{f"header {name}": (
         in_log(1, lambda r, n=name: r.with_header(**{n: 1})), f"{LOG} 2: ")
         for name in ("kind", "watermark", "max_time", "ingest", "logged", "payload_crc")},
+    **{f"header catalogue of record {at}": (
+        in_log(at, lambda r: r.with_header(catalogue=1)), POSITIONS) for at in (0, 1)},
     "a row less": (in_log(0, without_row), f"{LOG} 1: it counts"),
     "a row less, counted": (lambda f: f.relog("radar", lambda log: [
         log[0], *(late_instead(record, log[1]) for record in log[1:])]), POSITIONS),
@@ -257,7 +259,8 @@ DLQ_LIES: dict[str, Lie] = {
            ("partition", 5, DLQ), ("topic", "other", DLQ), ("dlq_id", "00" * 16, DLQ),
            ("root", "00" * 16, LOG), ("key", "7", LOG), ("sensor", "other", LOG),
            ("attempts", 1, LOG), ("retry_count", 1, LOG), ("message_timestamp_ms", 1, LOG),
-           ("log_id", "00" * 8, MARK), ("log_position", 2, LOG), ("index", 999, LOG))},
+           ("log_id", "00" * 8, MARK), ("log_position", 2, LOG), ("index", 999, LOG),
+           ("catalogue", "00" * 8, LOG))},
     **{f"mark {name} {by:+}": (lambda f, n=name, b=by: f.remark("radar", **{n: b}), MARK)
        for name, by in (("position", 1), ("position", -1), ("index", 1), ("index", -1),
                         ("entries", 1), ("entries", -1), ("log_id", 1), ("expired", 1))},

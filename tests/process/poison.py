@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from sda_pipeline.cli.sim.recording import read_recording
 from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.files import read_entries
 from sda_pipeline.records.times import parse_times
@@ -34,11 +35,18 @@ def radar_messages(site: Site) -> list[dict[str, Any]]:
     return [line for line in map(orjson.loads, lines) if line["topic"] == RADAR_TOPIC]
 
 
+def radar_values(site: Site) -> list[bytes]:
+    """The bytes of the same messages, as they are sent."""
+    recorded = read_recording(site.root / "traffic.jsonl")
+    return [message.value for message, _ in recorded if message.topic == RADAR_TOPIC]
+
+
 def choose(site: Site, finals: dict[str, str]) -> tuple[Poison, Poison]:
     """One of the last radar observations of each of two alerts, in the middle of a large batch."""
     truth = orjson.loads((site.root / "traffic.jsonl.truth.json").read_bytes())
     injected = {fault["id"] for fault in truth["faults"]}
     found: list[Poison] = []
+    values = radar_values(site)
     alerts = [dict(ast.literal_eval(final)) for final in finals.values()]
     for alert in sorted(alerts, key=lambda a: a["tca"]):
         tca = int(parse_times([alert["tca"]])[0][0])
@@ -49,7 +57,7 @@ def choose(site: Site, finals: dict[str, str]) -> tuple[Poison, Poison]:
             before = tca - int(parse_times([fields["obTime"]])[0][0])
             near = BEFORE_TCA_NS[0] <= before <= BEFORE_TCA_NS[1]
             if near and MIDDLE[0] <= offset < MIDDLE[1] and fields["id"] not in injected:
-                found.append(Poison(fields["id"], offset, orjson.dumps(fields)))
+                found.append(Poison(fields["id"], offset, values[offset]))
                 break
     assert len(found) >= 2, "the traffic has no two alerts seen by radar"
     return found[0], found[-1]

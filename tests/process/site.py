@@ -25,7 +25,15 @@ EPOCH, EPOCH_NS = "2026-11-23T12:00:00Z", 1_795_435_200 * 10**9
 MINUTES = 2  # of engineered encounters
 RECORDED_S = MINUTES * 60 + 30
 SEED = 7
+CHOICES = os.environ.get("SDA_SEED", "20261123")  # what tests choose at random follows from it
 FINISH_WITHIN_S = 120
+MARK = "SDA_SITE"  # in the environment of a site's supervisor, and so of all it starts
+
+
+def replay() -> str:
+    """The command that runs the present test again with the same choices."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    return f"SDA_SEED={CHOICES} .venv/bin/pytest '{test}'"
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Site:
 
     def spawn(self, command: list[str], failpoints: str, cwd: Path) -> subprocess.Popen[bytes]:
         """A supervisor by any command, in its own session, with failpoints set."""
-        environment = {**os.environ, "SDA_FAILPOINTS": failpoints}
+        environment = {**os.environ, "SDA_FAILPOINTS": failpoints, MARK: str(self.root)}
         with (self.root / "supervisor.out").open("ab") as out:
             return subprocess.Popen(
                 command, cwd=cwd, stdout=out, stderr=out, env=environment, start_new_session=True
@@ -134,8 +142,8 @@ class Site:
         return any(o["name"] == operator and (o["silent_s"] or 0) > 0.7 for o in operators)
 
     def story(self) -> str:
-        """The end of every log, for a failing test."""
-        parts = [(self.root / "supervisor.out").read_text()[-3000:]]
+        """How to see it again and the end of every log, for a failing test."""
+        parts = [f"replay: {replay()}", (self.root / "supervisor.out").read_text()[-3000:]]
         logs = sorted((self.state / "logs").glob("*.jsonl"))
         parts += [f"--- {path.name}\n{path.read_text()[-1500:]}" for path in logs]
         return "\n".join(parts)

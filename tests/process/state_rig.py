@@ -14,10 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import SdaError
+from sda_pipeline.failpoints import HANGS
 from sda_pipeline.records.alert import canonical
 from sda_pipeline.runtime.audit import audit
 from sda_pipeline.state.alert_log import read_alerts
+from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
+from sda_pipeline.state.snapshot import data_path, manifests, take_snapshot
+from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.state.subscriber_store import FILE_NAME, read_effects
 from sda_pipeline.topology import from_resolved_json
 from supervisor.control import ask
@@ -45,6 +50,15 @@ def operator(site: Site, name: str) -> dict[str, Any]:
 def stands_still(site: Site, name: str) -> bool:
     """It hangs where a failpoint told it to."""
     return (operator(site, name).get("silent_s") or 0.0) > STANDS_STILL_S
+
+
+def hangs(site: Site, name: str) -> bool:
+    """It is in a failpoint that hangs, exactly there."""
+    try:
+        comm = Path(f"/proc/{operator(site, name)['pid']}/comm").read_text()
+    except (KeyError, OSError):  # not born yet, or gone
+        return False
+    return comm.strip() == HANGS
 
 
 def all_running(site: Site) -> bool:
@@ -102,6 +116,42 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def segment(site: Site, source: str) -> Path:
+    """The first segment of a source's log."""
+    return site.state / "log" / source / f"{1:020d}.log"
+
+
+def damage_stored_value(site: Site) -> None:
+    """In the rows of the newest commit: LMDB itself sees nothing wrong."""
+    file = site.state / "correlator" / "data.mdb"
+    rows = segment(site, "radar").read_bytes()
+    data = file.read_bytes()
+    at = next(
+        data.index(piece)
+        for start in range(4096, len(rows), 64)
+        if (piece := rows[start : start + 24]) in data and any(piece)
+    )
+    flip(file, at)
+
+
+def second_snapshot(site: Site) -> None:
+    """One more snapshot of a stopped pipeline's store: of that very moment."""
+    store = CorrelatorStore(site.state / CORRELATOR, readonly=True)
+    try:
+        taken = take_snapshot(
+            store, site.state / SNAPSHOTS, SystemClock().wall_ns(), lambda _: None
+        )
+    finally:
+        store.close()
+    assert len(manifests(site.state / SNAPSHOTS)) >= 2, "there must be an older one"
+    assert manifests(site.state / SNAPSHOTS)[0] == taken
+
+
+def damage_newest_snapshot(site: Site) -> None:
+    newest = manifests(site.state / SNAPSHOTS)[0]
+    flip(data_path(site.state / SNAPSHOTS, newest.sequence), 4096 + 100)
+
+
 def kill_operator(site: Site, name: str) -> None:
     os.kill(operator(site, name)["pid"], signal.SIGKILL)
 
@@ -122,7 +172,7 @@ def ended(site: Site, process: subprocess.Popen[bytes]) -> tuple[int, str]:
     said = (site.root / "supervisor.out").read_text()
     assert crashes(site) == []
     assert "Traceback" not in said
-    assert site.survivors() == []
+    assert verdict.left_behind(site) == []
     last = said.rstrip().splitlines()[-1]
     assert last.startswith("cannot "), said[-2000:]
     assert ": " in last
@@ -159,5 +209,5 @@ def check(site: Site, undisturbed: dict[str, str]) -> None:
     assert [source.residue for source in report.sources] == [0, 0, 0]
     confirmed = {row["alert_id"] for row in rows if row["final"] and row["level"]}
     assert confirmed == set(undisturbed)
-    assert site.survivors() == []
+    assert verdict.left_behind(site) == []
     assert crashes(site) == []

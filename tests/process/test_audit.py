@@ -25,6 +25,9 @@ from tests.process.lies_about_records import (
     renamed,
     with_first,
 )
+from tests.process.lies_by_field import FIELD_LIES
+from tests.process.lies_by_record import RECORD_LIES
+from tests.process.lies_of_two import TWO_LIES
 from tests.process.site import EPOCH_NS, FINISH_WITHIN_S, Site, kill_tree
 
 pytestmark = pytest.mark.process
@@ -33,7 +36,8 @@ LIES: dict[str, Lie] = {
     f"{where}: {name}": lie
     for where, lies in (
         ("log", LOG_LIES), ("correlator", STORE_LIES), ("dlq", DLQ_LIES), ("sink", SINK_LIES),
-        ("subscriber", SUBSCRIBER_LIES), ("other", OTHER_LIES),
+        ("subscriber", SUBSCRIBER_LIES), ("other", OTHER_LIES), ("field", FIELD_LIES),
+        ("record", RECORD_LIES), ("two", TWO_LIES),
     )
     for name, lie in lies.items()
 }  # fmt: skip
@@ -93,6 +97,8 @@ def quarantine(files: Files) -> Line:
     )
     counts = tuple(files.log("radar")[-1].frame.counts.as_tuple())
     files.position("radar", lambda entry: entry.update(counts=counts))
+    found = files.contents().found
+    files.reseal(lambda _: found)
     return Line(
         at="2026-11-23T12:00:00Z", operator="radar", deaths=3, source="radar",
         generation=place[0], partition=place[1], offset=place[2], report=0,

@@ -5,6 +5,7 @@ of the board may lie. What a stopped one leaves is audited in test_audit.py.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ from sda_pipeline.topology import from_resolved_json
 from supervisor.control import ask
 from supervisor.quiescence import delivered
 from tests.process.flow import Run
+from tests.process.forgery import Files
+from tests.process.lies_of_two import quarantine_more
 from tests.process.site import Site, kill_tree
+from tests.process.state_rig import flip
 from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
+Lie = Callable[[Files], object]
 SOURCES = ("radar", "optical", "isl")
 KILLED = {0.2: "correlator", 0.4: "alert-sink", 0.5: "dlq-sink", 0.6: "radar", 0.75: "subscriber"}
 AUDITS = 30  # over the whole recording
@@ -69,10 +74,10 @@ def test_it_is_exact_at_any_moment_and_no_word_of_the_board_may_lie(recorded: Si
         assert run.traffic.wait(60) == 0
         wait_until(lambda: is_settled(run.site), run.story)
         check_words(run.site)
+        check_files(run.site)
     finally:
         kill_tree(run.pipeline)
         run.traffic.kill()
-        run.traffic.wait()
 
 
 def check_while_traffic_flows(run: Run) -> None:
@@ -89,6 +94,74 @@ def check_while_traffic_flows(run: Run) -> None:
         read[sum(source.read for source in report.sources)] += 1
     assert not deaths
     assert len(read) > AUDITS // 3, "they saw different moments"
+
+
+def check_files(site: Site) -> None:
+    """A lie in each store beside the running tree, taken back again."""
+    files = Files(site.root)
+    for name, (lie, undo, place) in LIVE_LIES.items():
+        kept = {path: path.read_bytes() for path in plain_files(files)}
+        lie(files)
+        faults = audited(site).faults
+        assert any(place in fault for fault in faults), (name, faults[:3])
+        undo(files)
+        for path in plain_files(files):
+            if path not in kept:
+                path.unlink()
+        for path, data in kept.items():
+            if not path.exists() or path.read_bytes() != data:
+                path.write_bytes(data)  # in place: the pipeline has it open
+        assert audited(site).faults == [], name
+
+
+def plain_files(files: Files) -> list[Path]:
+    """All that may be put back byte by byte: no database is among them."""
+    found = [*(files.state / "log").rglob("*.log"), *(files.state / "dlq").iterdir()]
+    found += [path for path in (files.state / "snapshots").iterdir() if path.is_file()]
+    return [*found, *files.state.glob("quarantine.*")]
+
+
+def flipped(pattern: str, at: int) -> Lie:
+    """A byte of the first file of a pattern."""
+    return lambda files: flip(min(files.state.glob(pattern)), at)
+
+
+def cut_line(files: Files) -> None:
+    """The last line of the DLQ is gone."""
+    path = max((files.state / "dlq").glob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+
+
+def moved(more: int) -> Lie:
+    return lambda files: files.position(
+        "radar",
+        lambda e: e.update(applied=e["applied"] + more, unpaired=e["unpaired"] - more),
+    )
+
+
+def at_ns(by: int) -> Lie:
+    return lambda files: files.sql(
+        "subscriber", f"UPDATE ledger SET at_ns = at_ns + {by} WHERE id = 1"
+    )
+
+
+def overdue() -> Lie:
+    one = "WHERE rowid = (SELECT min(rowid) FROM records)"
+    return lambda files: files.sql("alerts", f"UPDATE records SET overdue = 1 - overdue {one}")
+
+
+LIVE_LIES: dict[str, tuple[Lie, Lie, str]] = {
+    "a byte of a log": (flipped("log/radar/*.log", 900), lambda _: None, "log/radar"),
+    "a byte of the DLQ": (flipped("dlq/*.jsonl", 300), lambda _: None, "dlq: "),
+    "a line of the DLQ": (cut_line, lambda _: None, "dlq: "),
+    "a byte of its marks": (flipped("dlq/*.pos", 60), lambda _: None, "dlq: high-water.pos"),
+    "a byte of a snapshot": (flipped("snapshots/*.snap", 5000), lambda _: None, "snapshot "),
+    "a line of the quarantine": (quarantine_more, lambda _: None, "quarantine.jsonl: it holds 1"),
+    "a class for another": (moved(1), moved(-1), "correlator positions of radar: 'applied'"),
+    "when an effect was": (at_ns(1), at_ns(-1), "subscriber.sqlite: ledger"),
+    "what was overdue": (overdue(), overdue(), "alerts.sqlite: overdue"),
+}
 
 
 def is_settled(site: Site) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import orjson
 import pytest
 
+from sda_pipeline.cli.sim.faults import CORRUPTIONS
 from sda_pipeline.cli.sim.recording import Recorded, read_recording
 from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.files import read_entries
@@ -21,8 +22,10 @@ from sda_pipeline.limits import PAYLOAD_BYTES_MAX
 from sda_pipeline.log.source_log import read_log
 from sda_pipeline.records.frames import parse_payload
 from tests.process import verdict
-from tests.process.site import RECORDED_S, SEED, Site
+from tests.process.site import RECORDED_S, SEED, Site, kill_tree
+from tests.process.state_rig import hangs
 from tests.process.test_crash import rewinds
+from tests.process.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -42,6 +45,9 @@ KILLS = {
         "dlq-sink.after_sync=2:kill"
     ),
 }
+# The whole tree, at one instant, while this operator stands there; one after the other.
+TREE_KILLS = {"the-whole-tree-killed": ("radar.after_append=1", "dlq-sink.after_append=1")}
+KILLS |= dict.fromkeys(TREE_KILLS, "")
 
 
 class BadInput(NamedTuple):
@@ -91,6 +97,7 @@ def bad_input(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> BadIn
     site.fill()
     truth = orjson.loads((site.root / "traffic.jsonl.truth.json").read_bytes())["faults"]
     assert len(truth) == len(injected) > 500
+    assert {fault["fault"] for fault in truth} == {*MESSAGES, *DISCARDS} == {*CORRUPTIONS}
     faults = defaultdict(list)
     for fault in truth:
         faults[fault["topic"], fault["key"], fault["timestamp_ms"]].append(fault["fault"])
@@ -105,6 +112,12 @@ def test_every_bad_message_is_answered_once_and_no_alert_changes(
     kills: str, bad_input: BadInput, tmp_path: Path
 ) -> None:
     site = bad_input.site.copy_to(tmp_path / "site")
+    for point in TREE_KILLS.get(kills, ()):
+        process = site.start("--end-of-input", failpoints=f"{point}:hang")
+        operator = point.partition(".")[0]
+        wait_until(lambda operator=operator: hangs(site, operator), site.story)
+        kill_tree(process)
+        wait_until(lambda: not site.survivors(), site.story)
     site.finish(failpoints=KILLS[kills])
     killed = [point.partition(".")[0] for point in KILLS[kills].split(",") if point]
     assert all(site.lives(operator) == 2 for operator in killed), site.story()
@@ -126,18 +139,21 @@ def check_entries(bad_input: BadInput, entries: list[Entry]) -> None:
     assert len({entry.dlq_id for entry in entries}) == len(entries)
     assert found.keys() <= bad_input.injected.keys(), "a good message was refused"
     got: Counter[Class] = Counter()
+    answered: set[str] = set()
     for entry in entries:
         message = bad_input.injected[entry.topic, entry.offset]
         assert entry.original_payload == message.value
         assert (entry.key_bytes, entry.message_timestamp_ms) == (message.key, message.timestamp_ms)
         assert (entry.operator, entry.attempts) == (SOURCES[entry.topic], 0)
         got[entry.topic, entry.key, entry.message_timestamp_ms, entry.error_kind] += 1
-        check_message(bad_input.faults[entry.topic, entry.key, entry.message_timestamp_ms], entry)
+        of = bad_input.faults[entry.topic, entry.key, entry.message_timestamp_ms]
+        answered |= check_message(of, entry)
     for place in bad_input.injected.keys() - found.keys():
         message = bad_input.injected[place]
         assert message.timestamp_ms is not None
         got[message.topic, message.key.decode(), message.timestamp_ms, "discarded"] += 1
     assert got == bad_input.expected
+    assert answered == MESSAGES.keys()
 
 
 # What the message of each fault must name: the rule, the value, the limit.
@@ -161,11 +177,14 @@ MESSAGES = {
     "outlier": r"^innovation gate: .* [\d.]+, at most [\d.]+ for \d degrees of freedom|"
     r"^direction",
 }
+DISCARDS = ("empty", "oversize")
 
 
-def check_message(faults: list[str], entry: Entry) -> None:
-    matches = [re.search(MESSAGES[fault], entry.error_message) for fault in faults]
-    assert any(matches), (faults, entry.error_message)
+def check_message(faults: list[str], entry: Entry) -> set[str]:
+    """Which of the faults injected there the message names, one at least."""
+    named = {fault for fault in faults if re.search(MESSAGES[fault], entry.error_message)}
+    assert named, (faults, entry.error_message)
+    return named
 
 
 def check_discards(bad_input: BadInput, site: Site, in_dlq: set[Place]) -> None:

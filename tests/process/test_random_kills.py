@@ -12,9 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.process import verdict
 from tests.process.flow import SEED, Run
-from tests.process.site import Site, kill_tree
+from tests.process.site import kill_tree
 from tests.process.test_crash import KIND_OF, rewinds
 from tests.process.waiting import wait_until
 
@@ -43,8 +42,7 @@ def test_two_operators_at_once(run: Run, undisturbed: dict[str, str]) -> None:
     run.play()
     for share in sorted(rng.uniform(0.02, 0.9, KILLS).tolist()):
         run.wait_for(share)
-        for operator in rng.choice([*KIND_OF], 2, replace=False).tolist():
-            run.kill(operator)
+        run.kill(*rng.choice([*KIND_OF], 2, replace=False).tolist())
     run.finish(undisturbed)
 
 
@@ -61,30 +59,8 @@ def test_the_tree_at_three_moments(
     run.play()
     for share in sorted(rng.uniform(0.02, 0.9, 3).tolist()):
         run.wait_for(share)
-        run.schedule.append(how.__name__)
+        run.note(how.__name__)
         how(run.pipeline)
         wait_until(lambda: not run.site.survivors(), run.story)
         run.start()
     run.finish(undisturbed)
-
-
-STAGES = ("subscriber", "correlator", "normalize", "radar")
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_tree_again_while_it_recovers(
-    stage: str, site: Site, undisturbed: dict[str, str]
-) -> None:
-    """Killed in the middle of its work, then once more as soon as ``stage`` is back."""
-    first = site.start("--end-of-input", failpoints="correlator.after_commit=2:hang")
-    wait_until(lambda: site.stands_in("correlator", "COMMIT"), site.story)
-    kill_tree(first)
-    wait_until(lambda: not site.survivors(), site.story)
-    lives = site.lives(stage)
-    second = site.start("--end-of-input")
-    wait_until(lambda: site.lives(stage) > lives or second.poll() is not None, site.story)
-    kill_tree(second)
-    wait_until(lambda: not site.survivors(), site.story)
-    if not (site.state / "complete").exists():
-        site.finish()
-    verdict.check(site, undisturbed)

@@ -11,10 +11,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
+from sda_pipeline.errors import ExitCode
 from sda_pipeline.ring import layout
-from tests.process import verdict
+from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
+from sda_pipeline.state.snapshot import manifests
+from supervisor.control import ask
+from tests.process import state_rig, verdict
 from tests.process.flow import Run
 from tests.process.site import Site
 from tests.process.test_crash import KIND_OF, rewinds
@@ -81,9 +86,17 @@ def test_damage_in_a_ring_is_a_rewind(
         memory.close()
     correlator = next(o for o in status["operators"] if o["name"] == "correlator")
     os.kill(correlator["pid"], signal.SIGKILL)
+    wait_until(lambda: process.poll() is not None or edge_rewinds(site) > 0, site.story)
+    assert process.poll() is None, "counted while it runs"
     assert finished(process, site) == 0, site.story()
     assert rewinds(site) >= 1, site.story()
     verdict.check(site, undisturbed)
+
+
+def edge_rewinds(site: Site) -> int:
+    """The counter, as a user reads it."""
+    supervisor = state_rig.status(site).get("supervisor", {})
+    return int(supervisor.get("edge_rewinds_total", 0))
 
 
 def holds_frames(memory: mmap.mmap) -> bool:
@@ -109,18 +122,34 @@ def test_an_operator_that_hangs_is_found_by_its_heartbeat(
     verdict.check(site, undisturbed)
 
 
-def test_a_stopped_operator_is_dead_before_its_successor_lives(
+def test_a_correlator_restored_from_a_snapshot_older_than_its_rings(
     recorded: Site, undisturbed: dict[str, str]
 ) -> None:
-    recorded.write_topology(limits=IMPATIENT)
-    run = Run(recorded, limits=IMPATIENT)
+    """Its store is deleted under it; the snapshot that serves stands before what it had applied."""
+    run = Run(recorded, failpoints="replicator.after_begin=2:hang")
+    site = run.site
     run.play()
-    run.wait_for(0.2)
-    before = run.operators()["correlator"]
-    assert run.signalled("correlator", signal.SIGSTOP)
-    wait_until(lambda: run.site.lives("correlator") == 2, run.story)
-    assert not Path(f"/proc/{before['pid']}").exists(), "the successor started before the death"
+    wait_until(lambda: manifests(site.state / SNAPSHOTS), run.story)
+    run.wait_for(0.3)
+    wait_until(lambda: state_rig.hangs(site, "replicator"), run.story)
+    (snapshot,) = manifests(site.state / SNAPSHOTS)
+    run.wait_for(0.5)
+    words = ask(site.state, "board", "look")["words"]
+    assert any(words[f"{source}.applied"] > at for source, at in snapshot.positions.items())
+    state_rig.remove(site.state / CORRELATOR)
+    run.kill("correlator", "replicator")
     run.finish(undisturbed)
+    (rewind,) = state_rig.told(site, "supervisor", "rewind")
+    assert rewind["operator"] == "correlator"
+    assert {"radar", "optical", "isl", "normalize", "prioritize"} <= {*rewind["operators"]}
+    deaths = [
+        e for e in state_rig.told(site, "supervisor", "died") if e["operator"] == "correlator"
+    ]
+    assert [death["exit"] for death in deaths[:2]] == [-signal.SIGKILL, ExitCode.REWIND]
+    (restored, *later) = state_rig.told(site, "correlator", "recovered")[1:]
+    assert (restored["path"], restored["snapshot"]) == ("snapshot", snapshot.sequence)
+    assert {line["path"] for line in later} == {"local"}
+    assert "its store stands at" in state_rig.told(site, "correlator", "failed")[0]["error"]
 
 
 @pytest.mark.parametrize("how", [[], ["--kill"]])
@@ -142,21 +171,24 @@ def test_a_spent_budget_names_the_operator_and_says_why(site: Site) -> None:
     site.topology.write_text(
         document.replace("- name: normalize\n", f"- name: normalize\n  {restart}\n")
     )
-    process = site.start("--end-of-input")
-    wait_until(lambda: kill_if_running(site, "normalize") or process.poll() is not None, site.story)
-    for _ in range(2):
-        lives = site.lives("normalize")
-        wait_until(lambda n=lives: site.lives("normalize") > n or over(process), site.story)
-        wait_until(lambda: kill_if_running(site, "normalize") or over(process), site.story)
+    process = site.start()
+    for life in range(1, 4):
+        wait_until(lambda life=life: site.lives("normalize") == life, site.story)
+        wait_until(lambda: kill_if_running(site, "normalize"), site.story)
     assert finished(process, site) == 6, site.story()
-    said = (site.root / "supervisor.out").read_text()
-    assert "normalize" in said.splitlines()[-1] + said
-    assert "SIGKILL" in said
-    assert site.survivors() == []
-
-
-def over(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
+    said = (site.root / "supervisor.out").read_text().splitlines()
+    log = site.state / "logs" / "normalize.jsonl"
+    (at,) = [n for n, line in enumerate(said) if line.startswith("cannot ")]
+    assert said[at] == (
+        "cannot keep normalize running: 3 deaths within 60 s, the last: killed by SIGKILL; "
+        f"see {log}"
+    )
+    shown = [line.removeprefix("  ") for line in said[at + 1 :]]
+    assert shown, "the last lines of its log"
+    assert shown == log.read_text().splitlines()[-len(shown) :]
+    ready = orjson.loads(shown[-1])
+    assert (ready["operator"], ready["event"], ready["incarnation"]) == ("normalize", "ready", 3)
+    assert verdict.left_behind(site) == []
 
 
 def kill_if_running(site: Site, operator: str) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
 
+from sda_pipeline.dlq.entry import decode_line
 from sda_pipeline.dlq.files import POS_NAME, jsonl_files
 from sda_pipeline.log.source_log import read_log
 from sda_pipeline.state.alert_log import read_alerts
 from supervisor.control import ask
 from tests.process import verdict
+from tests.process.newer_formats import NEWER, Newer
 from tests.process.site import Site, kill_tree
 from tests.process.state_rig import (
     SOURCES,
@@ -21,11 +21,11 @@ from tests.process.state_rig import (
     check,
     copy_of,
     crashes,
-    finals,
     flip,
     ledger,
     refused,
     remove,
+    segment,
     stands_still,
     told,
 )
@@ -37,10 +37,6 @@ pytestmark = pytest.mark.process
 @pytest.fixture
 def site(interrupted: Site, tmp_path: Path) -> Site:
     return copy_of(interrupted, tmp_path / "site")
-
-
-def segment(site: Site, source: str) -> Path:
-    return site.state / "log" / source / f"{1:020d}.log"
 
 
 def test_a_damaged_log_is_refused_and_made_anew_as_advised(
@@ -64,28 +60,41 @@ def test_a_damaged_log_is_refused_and_made_anew_as_advised(
     check(site, undisturbed)
 
 
-def test_damage_in_the_dlq_is_told_and_its_marks_are_read_from_the_files(
-    site: Site, undisturbed: dict[str, str]
+@pytest.mark.parametrize("damaged", [("line",), ("marks",), ("line", "marks")])
+def test_damage_in_the_dlq_is_told_and_repaired_from_the_logs(
+    damaged: tuple[str, ...], site: Site, undisturbed: dict[str, str]
 ) -> None:
-    flip(site.state / "dlq" / POS_NAME, 40)
     (file,) = jsonl_files(site.state / "dlq")
-    flip(file, 300)
+    before = file.read_bytes().splitlines(keepends=True)
+    if "marks" in damaged:
+        flip(site.state / "dlq" / POS_NAME, 40)
+    if "line" in damaged:
+        flip(file, len(before[0]) + 300)
+    bad = file.read_bytes().splitlines(keepends=True)[1]
     site.finish()
     said = [line["why"] for line in told(site, "dlq-sink", "dlq_repaired")]
-    assert any(
-        f"{POS_NAME}: its CRC is wrong; marks are read from the files" in why for why in said
-    )
-    assert any(file.name in why and "its CRC is wrong" in why for why in said), said
-    report = audit_of(site)
-    assert f"dlq: {file.name} line 1: its CRC is wrong" in report.faults
-    assert any("reject 0 is not in the DLQ" in fault for fault in report.faults)
-    assert all("dlq" in fault.lower() for fault in report.faults), report.faults
-    assert finals(site) == undisturbed
-    assert verdict.ledger_faults(ledger(site)) == []
-    assert crashes(site) == []
+    aside = site.state / "dlq" / f"{file.name}.damaged-1"
+    expected = {
+        "marks": f"{POS_NAME}: its CRC is wrong; marks are read from the files",
+        "line": f"{file.name} line 2: its CRC is wrong; it was moved to {aside.name}",
+    }
+    assert [why for why in said if why in expected.values()] == [expected[d] for d in damaged[::-1]]
+    assert aside.exists() == ("line" in damaged)
+    if aside.exists():
+        assert aside.read_bytes() == bad, "what is damaged is kept"
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len({*lines}) == len(lines)
+    assert {*before} - {*lines} == (set() if damaged == ("marks",) else {before[1]})
+    sent_again = [line for line in lines if b'"dlq_id":"%b"' % entry_id(before[1]) in line]
+    assert len(sent_again) == 1, "the damaged entry is there again, once"
+    check(site, undisturbed)
 
 
-@pytest.mark.parametrize("what", ["log/radar", "correlator", "dlq", "subscriber"])
+def entry_id(line: bytes) -> bytes:
+    return decode_line(line).dlq_id.encode()
+
+
+@pytest.mark.parametrize("what", ["log/radar", "correlator", "snapshots", "dlq", "subscriber"])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_a_directory_of_another_user_is_refused(what: str, site: Site) -> None:
     path = site.root / "subscriber" if what == "subscriber" else site.state / what
@@ -95,28 +104,13 @@ def test_a_directory_of_another_user_is_refused(what: str, site: Site) -> None:
     assert "belongs to user 12345, not to 0; run as its owner or name another directory" in line
 
 
-def newer_log(site: Site) -> None:
-    path = segment(site, "optical")
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<H", data, 4, 2)
-    struct.pack_into("<I", data, 60, zlib.crc32(data[:60]))
-    path.write_bytes(data)
-
-
-def newer_lmdb(site: Site) -> None:
-    path = site.state / "correlator" / "data.mdb"
-    data = bytearray(path.read_bytes())
-    for page in (0, 4096):
-        struct.pack_into("=I", data, page + 20, 2)
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("newer", [newer_log, newer_lmdb])
-def test_a_newer_format_is_refused(newer: object, site: Site) -> None:
-    newer(site)  # type: ignore[operator]
+@pytest.mark.parametrize("newer", NEWER)
+def test_a_newer_format_is_refused(newer: Newer, site: Site) -> None:
+    newer(site)
     code, line = refused(site)
-    assert code == 3
-    assert line.endswith("use the release that wrote it")
+    assert code == 3, line
+    assert "format version 2, this release reads" in line or "data format 2, this" in line
+    assert "use the release that wrote it" in line
 
 
 def checksum(line: str) -> int:

@@ -15,10 +15,13 @@ from tests.process.state_rig import (
     SOURCES,
     check,
     copy_of,
+    damage_newest_snapshot,
+    damage_stored_value,
     flip,
     kill_operator,
     refused,
     remove,
+    second_snapshot,
     stands_still,
     told,
 )
@@ -43,36 +46,31 @@ def correlator_and_snapshots_gone(site: Site) -> None:
     remove(site.state / "snapshots")
 
 
-def value_flipped(site: Site) -> None:
-    """In the rows of the newest commit: LMDB itself sees nothing wrong."""
-    file = site.state / "correlator" / "data.mdb"
-    rows = (site.state / "log" / "radar" / f"{1:020d}.log").read_bytes()
-    data = file.read_bytes()
-    at = next(
-        data.index(piece)
-        for start in range(4096, len(rows), 64)
-        if (piece := rows[start : start + 24]) in data and any(piece)
-    )
-    flip(file, at)
+def newest_flipped(site: Site) -> None:
+    """The LMDB gone, the newest of two snapshots damaged: the older one serves."""
+    second_snapshot(site)
+    damage_newest_snapshot(site)
+    correlator_gone(site)
 
 
-RUNGS: dict[str, tuple[Damage, str]] = {
-    "deleted": (correlator_gone, "snapshot"),
-    "flipped": (value_flipped, "snapshot"),
-    "nothing left": (correlator_and_snapshots_gone, "fresh"),
+RUNGS: dict[str, tuple[Damage, str, list[str]]] = {
+    "deleted": (correlator_gone, "snapshot", ["local"]),
+    "flipped": (damage_stored_value, "snapshot", ["local"]),
+    "newest snapshot flipped": (newest_flipped, "snapshot", ["local", "snapshot"]),
+    "nothing left": (correlator_and_snapshots_gone, "fresh", ["local"]),
 }
 
 
 @pytest.mark.parametrize("name", RUNGS)
 def test_the_correlators_store_is_lost(name: str, site: Site, undisturbed: dict[str, str]) -> None:
-    damage, path = RUNGS[name]
+    damage, path, rungs = RUNGS[name]
     damage(site)
     site.finish()
     recovered = told(site, "correlator", "recovered")[-1]
     assert (recovered["path"], recovered["epoch"]) == (path, 2)
-    (failed,) = told(site, "correlator", "recovery_rung_failed")
-    assert failed["rung"] == "local"
-    assert failed["why"]
+    failed = told(site, "correlator", "recovery_rung_failed")
+    assert [line["rung"] for line in failed] == rungs
+    assert all(line["why"] for line in failed)
     assert (site.state / "correlator.aside-1").exists() == (name == "flipped")
     check(site, undisturbed)
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from operators.core.alerts import AlertState
 from operators.core.batch import Source, build_frame
-from operators.core.correlation import Correlation, Effects, RowKey
+from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
+from operators.core.step_effects import Effects, RowKey
 from operators.core.watermark import EventClock
 from sda_pipeline.limits import SECOND_NS, TIME_END_NS
 from sda_pipeline.records.alert import canonical

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from operators.core.batch import Source, build_frame
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
+from operators.core.step_effects import Effects
 from operators.core.watermark import EventClock
 from sda_pipeline.limits import PANE_NS, SECOND_NS, TIME_END_NS
 from sda_pipeline.records.frames import KIND_END, KIND_ROWS, Counts, parse_payload

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from operators.core import correlation
-from operators.core.correlation import Effects
+from operators.core.step_effects import Effects
 from sda_pipeline.limits import PANE_NS, PANES_PER_ENCOUNTER, SECOND_NS
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.settings import ISL, Physics

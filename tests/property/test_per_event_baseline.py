@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from operators.core.batch import Source, build_frame, settle
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
 from operators.core.reduction import Reducer
+from operators.core.step_effects import Effects
 from operators.core.watermark import EventClock
 from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.broker.port import Batch

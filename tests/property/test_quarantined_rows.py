@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
 from operators.core.quarantined import without
+from operators.core.step_effects import Effects
 from sda_pipeline.records.alert import canonical
 from sda_pipeline.records.frames import Frame
 from sda_pipeline.settings import Physics
@@ -19,8 +20,9 @@ PHYSICS = Physics()
 def finals(
     logs: dict[str, list[Frame]], core: Correlation, rng: np.random.Generator
 ) -> dict[str, str]:
-    """Apply all, interleaved by chance; the canonical finals."""
-    order = rng.permutation(np.repeat(np.arange(len(SOURCES)), [len(logs[s]) for s in SOURCES]))
+    """Apply what is not applied yet, interleaved by chance; the canonical finals."""
+    left = [len(logs[s]) - core.positions[s].position for s in SOURCES]
+    order = rng.permutation(np.repeat(np.arange(len(SOURCES)), left))
     found: dict[str, str] = {}
     for at in order.tolist():
         source = SOURCES[at]

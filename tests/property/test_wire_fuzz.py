@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -12,18 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.core.observables import Columns
 from operators.core.reduction import ReducedBatch, Reducer
 from sda_pipeline.records.rejects import Reject, pack_rejects, unpack_rejects
 from sda_pipeline.records.wire import decode_batch
 from sda_pipeline.vocabulary import ErrorKind
 from tests.unit.observation_rig import KINDS, messages, reducer
 
-CLASSES = {
-    ErrorKind.DESERIALIZATION,
-    ErrorKind.SCHEMA_MISMATCH,
-    ErrorKind.VALIDATION_FAILED,
-    ErrorKind.PROCESSING_EXCEPTION,
-}
+# Not ProcessingException: that is the net under the reduction, and nothing may fall into it.
+CLASSES = {ErrorKind.DESERIALIZATION, ErrorKind.SCHEMA_MISMATCH, ErrorKind.VALIDATION_FAILED}
 
 KEYS = st.text(max_size=8)
 JSON_VALUES = st.recursive(
@@ -44,10 +42,43 @@ EXTRA = st.sampled_from(
 )
 
 
+FALLEN: list[str] = []  # what the reduction raised, also where the net caught it
+
+
 @cache
 def shared(kind: int) -> Reducer:
     """Its only state is a cache."""
-    return reducer(kind)
+    made = reducer(kind)
+    measure = made._measure
+
+    def watched(chunk: Columns) -> Any:
+        try:
+            return measure(chunk)
+        except Exception as error:
+            FALLEN.append(f"{type(error).__name__}: {error}")
+            raise
+
+    made._measure = watched  # type: ignore[method-assign]
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_falls() -> Iterator[None]:
+    yield
+    assert FALLEN == [], "the net under the reduction was needed"
+
+
+def test_what_falls_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a batch of which one row cannot be measured."""
+    values, at_ms = messages(KINDS[0], 2, noise=0.0)
+    watching = shared(KINDS[0])
+    monkeypatch.setattr(watching, "_trajectory", None)
+    batch = watching.reduce(values, at_ms)
+    assert [reject.kind for reject in batch.rejects] == [ErrorKind.PROCESSING_EXCEPTION] * 2
+    assert len(FALLEN) == 3, "the chunk, then each of its rows"
+    with pytest.raises(AssertionError):
+        check(KINDS[0], values, batch)
+    FALLEN.clear()
 
 
 @cache

@@ -11,18 +11,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sda_pipeline.vocabulary import FAILPOINTS
+from sda_pipeline.vocabulary import FAILPOINTS, RECOVERY_FAILPOINTS
 from tests.process.flow import SEED
-from tests.process.site import ROOT, Site, kill_tree
-from tests.process.state_rig import check, remove, stands_still, told
-from tests.process.test_kill_matrix import points_in
+from tests.process.site import Site, kill_tree
+from tests.process.state_rig import check, flip, remove, stands_still, told
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote
 
 pytestmark = pytest.mark.process
 
 KILLS = 10
-INSTALL = ("recovery_copied", "recovery_moved_aside", "recovery_installed", "recovery_epoch")
+INSTALL = (
+    "recovery_copied", "recovery_moved_aside", "recovery_installed", "recovery_epoch", "recovered"
+)  # fmt: skip
 
 
 def nothing(_: Site) -> None:
@@ -31,6 +32,9 @@ def nothing(_: Site) -> None:
 
 def store_lost(site: Site) -> None:
     shutil.rmtree(site.state / "correlator", ignore_errors=True)
+    newest = max((site.state / "snapshots").glob("*.snap"))
+    if len([*(site.state / "snapshots").glob("*.snap")]) > 1:  # what serves is the older one
+        flip(newest, 9000)
 
 
 def disk_lost(site: Site) -> None:
@@ -41,21 +45,16 @@ def disk_lost(site: Site) -> None:
 
 
 RUNGS: dict[str, tuple[Callable[[Site], None], tuple[str, ...]]] = {
-    "local": (nothing, ("recovery_epoch",)),
-    "snapshot": (store_lost, INSTALL),
-    "remote": (disk_lost, ("recovery_listed", "recovery_fetched", *INSTALL)),
-    "fresh": (disk_lost, ("recovery_listed", "recovery_moved_aside", "recovery_epoch")),
+    "local": (nothing, ("recovery_epoch", "recovered")),
+    "snapshot": (store_lost, ("recovery_snapshot_aside", *INSTALL)),
+    "remote": (disk_lost, ("remote_listed", "remote_fetched", *INSTALL)),
+    "fresh": (disk_lost, ("remote_listed", "recovery_moved_aside", "recovery_epoch")),
 }
 
 
 def test_every_point_of_a_recovery_is_killed_at_on_some_rung() -> None:
-    assert {point for _, points in RUNGS.values() for point in points} == {*FAILPOINTS["recovery"]}
-
-
-def test_the_table_of_failpoints_is_the_codes_own() -> None:
-    modules = ("sda_pipeline/state/recovery.py", "operators/correlator_open.py")
-    found = set().union(*(points_in(ROOT / name) for name in modules))
-    assert found == {*FAILPOINTS["recovery"]}
+    wanted = {*FAILPOINTS["remote-rung"], *RECOVERY_FAILPOINTS["correlator"]}
+    assert {point for _, points in RUNGS.values() for point in points} == wanted
 
 
 @pytest.mark.parametrize("rung", RUNGS)

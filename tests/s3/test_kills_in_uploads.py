@@ -1,6 +1,6 @@
 """SIGKILL to the replicator between every two steps of an upload; then all of it is remote-durable.
 
-The list of steps is the code's own: a new one without a kill fails.
+The list of steps is the code's own (tests/unit/test_numbered_steps.py).
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from pathlib import Path
 import pytest
 
 from sda_pipeline.vocabulary import FAILPOINTS
-from tests.process.site import ROOT, Site, kill_tree
+from tests.process.site import Site, kill_tree
 from tests.process.state_rig import all_running, check
-from tests.process.test_kill_matrix import points_in
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote, point_to
 
 pytestmark = pytest.mark.process
-
-MODULES = ("operators/uploader.py", "operators/remote_horizon.py", "sda_pipeline/state/remote.py")
-
-
-def test_the_table_of_failpoints_is_the_codes_own() -> None:
-    found = set().union(*(points_in(ROOT / name) for name in MODULES))
-    assert found == {*FAILPOINTS["upload"]}
 
 
 @pytest.mark.parametrize("point", FAILPOINTS["upload"])

@@ -14,9 +14,10 @@ import numpy as np
 
 from operators.core.alerts import AlertState
 from operators.core.batch import Built, Source, build_frame, settle
-from operators.core.correlation import Correlation, Effects, RowKey
+from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.reduction import Reducer
+from operators.core.step_effects import Effects, RowKey
 from operators.core.watermark import EventClock
 from sda_pipeline.astro.catalogue import Catalogue
 from sda_pipeline.astro.trajectory import Trajectory

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from operators.core.batch import Built
-from operators.core.correlation import Correlation, Effects
+from operators.core.correlation import Correlation
+from operators.core.step_effects import Effects
 from sda_pipeline.astro.catalogue import Catalogue, parse_catalogue
 from sda_pipeline.astro.encounter import Scheduled, schedule_pane
 from sda_pipeline.astro.reference import pane_of

@@ -164,7 +164,7 @@ class Stage:
         source = Source(number, log.log_id, CATALOGUE_HASH, never_shed=False)
         loop = self.loops[name] = SourceLoop(worker, opened, reducer, source)  # type: ignore[arg-type]
         loop.resume(opened.parts, opened.counts)
-        loop.republish(self._applied[name])
+        loop.outlet.republish(loop.log, self._applied[name])
 
     def run(self, until_s: float) -> None:
         """Let the sources take turns until this time."""

@@ -15,6 +15,7 @@ from operators import (
     dlq_sink,
     forward,
     outbox_input,
+    outlet,
     source,
 )
 from operators.core import effects
@@ -260,7 +261,7 @@ def _(stack: ExitStack) -> None:
 
 @rule("nothing republished from applied + 1")
 def _(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(source.SourceLoop, "republish", lambda *_: None))
+    stack.enter_context(patch.object(outlet.Outlet, "republish", lambda *_: None))
 
 
 # --- rings ----------------------------------------------------------------------------------------

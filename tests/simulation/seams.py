@@ -23,7 +23,7 @@ from operators import (
 from operators.core import alerts, correlation, schedule
 from sda_pipeline.limits import PANE_NS
 from sda_pipeline.ring import memory
-from sda_pipeline.state import alert_log, recovery, store, subscriber_store
+from sda_pipeline.state import alert_log, alert_view, recovery, store, subscriber_store
 from supervisor import wiring
 from tests.simulation import shortcuts, sim_databases, sim_memory
 from tests.simulation.sim_disk import SimDlqFiles, SimSourceLog
@@ -37,9 +37,9 @@ SEAMS: list[tuple[Any, str, Any]] = [
     # stores
     (store, "open_environment", sim_databases.open_environment),
     (recovery, "damage_of", sim_databases.damage_of),
-    *((module, name, getattr(sim_databases, double))
-      for module in (alert_log, subscriber_store)
-      for name, double in (("SqliteFile", "SimSqliteFile"), ("reading", "reading"))),
+    *((module, "SqliteFile", sim_databases.SimSqliteFile)
+      for module in (alert_log, subscriber_store)),
+    *((module, "reading", sim_databases.reading) for module in (alert_view, subscriber_store)),
     (source_open, "SourceLog", SimSourceLog),
     (dlq_sink, "DlqFiles", SimDlqFiles),
     # a probe tries records in a child process; here no record kills, so it finds nothing

@@ -10,7 +10,7 @@ import itertools
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ import msgspec
 from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.state.environment import DATA_FILE
 from sda_pipeline.state.sqlite_file import SqliteFile
+from sda_pipeline.state.witness import Witness
 from tests.simulation.fibers import Killed
 from tests.simulation.sim_disk import MAGIC, Database, Disk, Tables, token_of
 
@@ -45,8 +46,9 @@ class SimSqliteFile(SqliteFile):
     """The connection belongs to the disk; opening finds what was committed, and syncs it."""
 
     def __init__(
-        self, path: Path, schema: tuple[str, ...], version: int, hot: tuple[str, ...], hint: str
-    ) -> None:
+        self, path: Path, schema: tuple[str, ...], version: int, hot: tuple[str, ...], hint: str,
+        queries: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self.path, self._hint = path, hint
         databases = Disk.now.databases
         self.created = path not in databases
@@ -56,8 +58,11 @@ class SimSqliteFile(SqliteFile):
             databases[path] = Database(db)
         self._database = databases[path]
         self.db = self._database.connection
+        self.witness = Witness(self.db, queries)
         if self.created:
             self.store_meta(0, 0)
+            self.witness.begin()
+        self.witness.load()
         if Disk.opening_syncs:
             self._database.unsynced_before = None
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -158,8 +158,8 @@ class SimSourceLog(SourceLog):
 class SimDlqFiles(DlqFiles):
     """The real DLQ files; the same."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, hit: Callable[[str], None]) -> None:
+        super().__init__(directory, hit)
         for path in jsonl_files(directory) if Disk.opening_syncs else ():
             Disk.now.unsynced.pop(path, None)
 

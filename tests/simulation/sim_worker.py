@@ -46,7 +46,7 @@ class SimWorker(Worker):
         self.kind = topology.kind_of(self.name)
         self.inputs: dict[str, Consumer] = {}
         self.outputs: dict[str, Producer] = {}
-        self.stopping = False
+        self.stopping = self.leaving = False
         self.step = Step.START
         self.due = 0
         self._waits_for: Sequence[int] = ()
@@ -85,7 +85,10 @@ class SimWorker(Worker):
     def fail(self, point: str) -> None:
         self.host.pass_point(self, point)
 
-    def fail_rows(self, rows: Rows) -> None:
+    def armed(self, point: str) -> bool:
+        return False
+
+    def fail_rows(self, rows: Rows, point: str = "row") -> None:
         pass
 
     def event(self, event: str, **fields: Any) -> None:

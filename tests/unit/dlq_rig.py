@@ -25,7 +25,7 @@ from sda_pipeline.ring.memory import close_ring, create_ring
 from tests.unit.alert_rig import T0
 from tests.unit.sink_rig import FakeWorker, Kill, Killed, Words
 
-LOG = 0xAA
+LOG, CATALOGUE = 0xAA, 0xC0
 SOURCES = ("radar", "optical")
 
 
@@ -50,7 +50,17 @@ def head(
     source: int = 0,
 ) -> RejectHead:
     """The head of a chunk of rejects."""
-    return RejectHead(source, KIND_REJECTS, count, log_id, position, first, int(last), T0)
+    return RejectHead(
+        source,
+        KIND_REJECTS,
+        count,
+        log_id,
+        position,
+        first,
+        int(last),
+        T0,
+        catalogue=CATALOGUE,
+    )
 
 
 def progress(position: int, *, log_id: int = LOG, source: int = 0) -> RejectHead:

@@ -5,7 +5,7 @@ No test.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +63,9 @@ class FakeWorker:
     def only_output(self) -> Producer:
         (producer,) = self.outputs.values()
         return producer
+
+    def finished(self, drained: Callable[[], bool]) -> bool:
+        return drained()
 
     def beat(self, step: object) -> None:
         pass

@@ -6,6 +6,7 @@ import base64
 import json
 from contextlib import suppress
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def _entry(**changes: object) -> Entry:
 def test_a_line_has_every_field_of_the_specification() -> None:
     line = json.loads(encode_line(_entry(raw=b"\x00\xff{")))
     assert set(line) >= REQUIRED | ADDITIVE
-    assert line["schema_version"] == 1
+    assert (line["schema_version"], line["catalogue"]) == (2, "00000000000000c0")
     assert base64.b64decode(line["original_payload"]) == b"\x00\xff{"
     assert line["log_id"] == "00000000000000aa"
     assert (line["operator"], line["topic"], line["offset"]) == ("radar", "sda.obs.radar", 7)
@@ -94,10 +95,26 @@ def test_a_flipped_byte_never_gives_another_entry(at: int, mask: int) -> None:
         assert decode_line(bytes(line)) == entry
 
 
+def test_what_judged_it_is_left_open_when_it_is_not_known() -> None:
+    entry = entry_of(reject(7), head(3, 1)._replace(catalogue=0), 0, "radar", "sda.obs.radar")
+    assert entry.catalogue == ""
+
+
 def test_an_unknown_version_is_not_guessed() -> None:
-    line = json.dumps({**json.loads(encode_line(_entry())), "schema_version": 2}).encode()
-    with pytest.raises(EntryError, match=r"schema version is 2, this release reads \[1\]"):
+    line = json.dumps({**json.loads(encode_line(_entry())), "schema_version": 3}).encode()
+    with pytest.raises(EntryError, match=r"schema version is 3, this release reads \[1, 2\]") as no:
         decode_line(line)
+    assert no.value.version == 3
+
+
+def test_version_one_is_read_and_written_back_as_the_newest() -> None:
+    old = {**json.loads(encode_line(_entry())), "schema_version": 1}
+    del old["crc"], old["catalogue"]
+    read = decode_line(json.dumps(old).encode())
+    assert (read.schema_version, read.catalogue) == (1, "")
+    assert decode_line(encode_line(read)) == msgspec.structs.replace(read, schema_version=2)
+    foreign = json.dumps({**old, "catalogue": "of somebody else"}).encode()
+    assert decode_line(foreign) == read, "version 1 has no such field"
 
 
 def test_a_line_of_version_one_without_additive_fields_is_read() -> None:

@@ -19,7 +19,7 @@ from sda_pipeline.dlq.files import (
     read_marks,
 )
 from sda_pipeline.dlq.marks import Mark
-from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
+from sda_pipeline.errors import InvalidConfiguration, Unreachable
 from sda_pipeline.limits import SECOND_NS
 from tests.unit.alert_rig import T0
 from tests.unit.dlq_rig import LOG, head, reject
@@ -197,8 +197,10 @@ def test_a_damaged_line_is_told_and_stepped_over(root: Path) -> None:
     assert [(e.log_position, e.index) for e in entries] == [(1, 0), (1, 2), (2, 0), (2, 2)]
     assert [(skip.file, skip.line) for skip in told] == [(path.name, 2), (path.name, 5)]
     with DlqFiles(root) as files:
-        assert len(files.faults) == 2
-        assert path.read_bytes() == b"".join(lines)  # nothing is thrown away
+        assert len(files.faults) == 3
+        assert path.read_bytes() == b"".join((lines[0], *lines[2:]))
+        (aside,) = root.glob("*.damaged-1")
+        assert aside.read_bytes() == lines[1]  # nothing is thrown away
 
 
 def test_a_newer_marks_file_is_refused(files: DlqFiles, root: Path) -> None:
@@ -228,7 +230,7 @@ def test_a_full_disk_and_a_failed_sync_stop_the_writer(
         with pytest.raises(Unreachable, match="No space"):
             files.append(_entries(2), T0)
     monkeypatch.setattr(dlq_files.os, "fdatasync", refuse)
-    with pytest.raises(StateCorrupt, match="cannot sync"):
+    with pytest.raises(Unreachable, match="cannot sync"):
         files.sync({})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,26 @@ def test_a_fourth_rewind_within_a_minute_is_too_many() -> None:
 )
 def test_an_exit_in_words(code: int, text: str) -> None:
     assert describe_exit(code) == text
+
+
+@pytest.mark.parametrize("life_s", [0.0, 0.5, 1.0, 1.5, 1.7, 2.5, 5.0, 9.9])
+@pytest.mark.parametrize("ready_s", [0.0, 0.5, 2.1, 9.9])
+def test_a_loop_of_lives_in_vain_ends_however_slow_each_is(life_s: float, ready_s: float) -> None:
+    deaths, now, count = Deaths(POLICY), 0, 0
+    while True:
+        now += round((life_s + ready_s) * SECOND_NS)
+        delay = deaths.note(now, round(ready_s * SECOND_NS))
+        count += 1
+        if delay is None:
+            break
+        now += round(delay * SECOND_NS)
+    assert count <= 60
+    assert re.fullmatch(r"\d+ deaths (within 60 s|in a row without any progress)", deaths.why)
+
+
+def test_lives_that_achieve_something_or_last_are_not_in_vain() -> None:
+    slow = 4 * SECOND_NS
+    deaths = Deaths(POLICY)
+    assert all(deaths.note(i * slow, SHORT, progressed=i % 50 == 0) for i in range(500))
+    lasting = Deaths(POLICY)
+    assert all(lasting.note(i * 11 * SECOND_NS, 11 * SECOND_NS) for i in range(500))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sda_pipeline.dlq.quarantine_file import Line, QuarantineFile, read_quarantine
-from sda_pipeline.errors import SdaError, StateCorrupt
+from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt
 
 
 def line(offset: int) -> Line:
@@ -66,7 +66,7 @@ def test_an_unknown_version_is_refused(path: Path) -> None:
     file = QuarantineFile(path)
     file.append(Line(**{name: getattr(newer, name) for name in newer.__struct_fields__}
                      | {"schema_version": 2}))  # fmt: skip
-    with pytest.raises(StateCorrupt, match="version 2"):
+    with pytest.raises(InvalidConfiguration, match="version 2"):
         read_quarantine(path)
 
 

@@ -15,7 +15,7 @@ import pytest
 from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.state import recovery
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS, Recovered, Rung
-from sda_pipeline.state.store import Changes, CorrelatorStore
+from sda_pipeline.state.store import FORMAT_VERSION, Changes, CorrelatorStore
 from tests.unit import store_rig
 from tests.unit.store_rig import (
     EPOCH,
@@ -195,7 +195,7 @@ def test_without_the_values_crc_the_damage_goes_unseen(
 
 def newer_store(state: Path) -> None:
     store = CorrelatorStore(state / CORRELATOR)
-    meta = msgspec.structs.replace(store.meta, format_version=2)
+    meta = msgspec.structs.replace(store.meta, format_version=FORMAT_VERSION + 1)
     store.commit(Changes(meta=meta), lambda: None)
     store.close()
 
@@ -209,14 +209,18 @@ def newer_lmdb(state: Path) -> None:
 
 def newer_snapshot(state: Path) -> None:
     path = manifest_file(state, 3)
-    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | {"format_version": 2}))
+    path.write_bytes(
+        orjson.dumps(orjson.loads(path.read_bytes()) | {"format_version": FORMAT_VERSION + 1})
+    )
 
 
 @pytest.mark.parametrize("newer", [newer_store, newer_lmdb, newer_snapshot])
 def test_a_newer_format_is_refused_and_left_alone(newer: Damage, state: Path) -> None:
     newer(state)
     before = {path: path.read_bytes() for path in state.rglob("*.mdb") if "lock" not in path.name}
-    with pytest.raises(InvalidConfiguration, match=r"this release reads 1; use the release that"):
+    with pytest.raises(
+        InvalidConfiguration, match=r"this release reads [12]; use the release that"
+    ):
         recover(state)
     assert {path: path.read_bytes() for path in before} == before
     assert not list(state.glob("*.aside-*"))

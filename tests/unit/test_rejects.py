@@ -27,11 +27,11 @@ def test_damaged_rejects_are_typed(data: bytes) -> None:
 
 
 def test_reject_head() -> None:
-    head = RejectHead(2, rejects.KIND_REJECTS, 10, 2**64 - 1, 9, 4, 1, -5)
-    assert len(head.pack()) == 40
+    head = RejectHead(2, rejects.KIND_REJECTS, 10, 2**64 - 1, 9, 4, 1, -5, 2**64 - 2)
+    assert len(head.pack()) == 48
     assert RejectHead.unpack(memoryview(head.pack())) == head
     assert head.pack()[:8] == bytes([2, 1, 0, 0, 10, 0, 0, 0])
-    with pytest.raises(StateCorrupt, match="39 bytes"):
+    with pytest.raises(StateCorrupt, match="47 bytes"):
         RejectHead.unpack(head.pack()[:-1])
     with pytest.raises(StateCorrupt, match="kind 3"):
         RejectHead.unpack(head._replace(kind=3).pack())

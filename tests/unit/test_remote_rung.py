@@ -123,7 +123,12 @@ def test_a_store_that_was_restored_is_the_next_starts_own(ladder: Ladder) -> Non
     recovered.store.close()
 
 
-@pytest.mark.parametrize("point", [p for p in FAILPOINTS["recovery"] if p != "recovery_epoch"])
+POINTS = [
+    *FAILPOINTS["remote-rung"], "recovery_copied", "recovery_moved_aside", "recovery_installed",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_any_step_leaves_what_the_next_start_recovers_from(
     point: str, ladder: Ladder
 ) -> None:

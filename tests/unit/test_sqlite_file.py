@@ -16,7 +16,7 @@ from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
 from sda_pipeline.state import sqlite_file
 from sda_pipeline.state.alert_log import AlertLog, raw_bodies, read_alerts
 from sda_pipeline.state.alert_state import Action, State, Stored
-from sda_pipeline.state.sqlite_file import row_crc
+from sda_pipeline.state.row_crc import row_crc
 from sda_pipeline.state.subscriber_store import SubscriberStore, read_effects
 from sda_pipeline.vocabulary import Effect
 from tests.unit.alert_rig import T0, Correlator, at, change_in
@@ -125,12 +125,30 @@ def test_a_newer_format_is_refused(kind: Any, path: Path) -> None:
     store_type, fill, read = kind
     fill(path).close()
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     db.close()
-    with pytest.raises(InvalidConfiguration, match=r"cannot open .* newer format version 2"):
+    with pytest.raises(InvalidConfiguration, match=r"cannot open .* newer format version 3"):
         store_type(path)
     with pytest.raises(InvalidConfiguration, match="newer format version"):
         list(read(path))
+
+
+def test_a_store_of_the_first_format_is_read_and_gets_its_witness(kind: Any, path: Path) -> None:
+    store_type, fill, read = kind
+    with fill(path):
+        before = list(read(path))
+    with sqlite3.connect(path) as db:
+        sums = db.execute("SELECT * FROM witness ORDER BY name").fetchall()
+        db.execute("DROP TABLE witness")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert list(read(path)) == before
+    store_type(path).close()
+    assert list(read(path)) == before
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT * FROM witness ORDER BY name").fetchall() == sums
+        assert len(sums) >= 2
+    db.close()
 
 
 def test_another_programs_database_is_refused(kind: Any, path: Path) -> None:
@@ -182,7 +200,7 @@ def test_a_flipped_byte_anywhere_is_found_or_harmless(
     fill(path).close()
     good, rows = path.read_bytes(), list(read(path))
     found = 0
-    for flipped in range(100, len(good), 331 if checked_whole else 1009):
+    for flipped in range(100, len(good), 331 if checked_whole else 509):
         path.write_bytes(good[:flipped] + bytes([good[flipped] ^ 0x10]) + good[flipped + 1 :])
         for leftover in path.parent.glob("*-*"):
             leftover.unlink()

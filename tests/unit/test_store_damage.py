@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 
 import lmdb
+import msgspec
 import numpy as np
 import pytest
 
 from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt, Unreachable
 from sda_pipeline.state.environment import DATA_FILE, damage_of
 from sda_pipeline.state.recovery import CORRELATOR
-from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.state.seal import with_crc
+from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore
 from tests.unit.store_rig import Content, content_of, fill, step
 
 PAGE, META = 4096, 160  # a meta page's header and meta
@@ -104,10 +106,57 @@ def test_a_store_of_another_release_is_refused_by_its_version(tmp_path: Path) ->
     store = CorrelatorStore(tmp_path / CORRELATOR)
     changes = step(1)
     assert changes.meta is not None
-    changes.meta.format_version = 2
+    changes.meta.format_version = FORMAT_VERSION + 1
     store.commit(changes, lambda: None)
-    with pytest.raises(InvalidConfiguration, match="has format version 2, this release reads 1"):
+    with pytest.raises(InvalidConfiguration, match="has format version 3, this release reads 2"):
         store.reload_meta()
+    store.close()
+
+
+def unsealed(store: CorrelatorStore, version: int) -> None:
+    """As a store without a seal, of a format version."""
+    meta = msgspec.structs.replace(store.meta, format_version=version)
+    with store.env.begin(write=True) as txn:
+        value = with_crc("meta", b"meta", msgspec.msgpack.encode(meta))
+        txn.put(b"meta", value, db=store._db["meta"])
+        txn.delete(b"seal", db=store._db["meta"])
+
+
+def test_a_store_of_the_first_format_is_read_and_sealed_by_the_next_commit(tmp_path: Path) -> None:
+    store = CorrelatorStore(tmp_path / CORRELATOR)
+    store.commit(step(1), lambda: None)
+    sealed = store.contents().seal
+    unsealed(store, 1)
+    store.check_values()
+    assert store.contents().seal is None
+    store.commit(step(2), lambda: None)
+    contents = store.contents()
+    assert contents.seal == contents.found != sealed
+    unsealed(store, 2)
+    with pytest.raises(StateCorrupt, match="its seal is missing"):
+        store.check_values()
+    store.close()
+
+
+def test_a_value_that_is_gone_or_forged_with_its_crc_breaks_the_seal(tmp_path: Path) -> None:
+    store = CorrelatorStore(tmp_path / CORRELATOR)
+    store.commit(step(1), lambda: None)
+    with store.env.begin() as txn:
+        kept = {name: [*txn.cursor(db=store._db[name])] for name in ("rows", "alerts", "outbox")}
+    for name, values in kept.items():
+        key, value = values[0]
+        forged = with_crc(name, key, value[:-4] + b"?")
+        for other, says in ((None, "it holds 0 values|values of"), (forged, "it holds")):
+            with store.env.begin(write=True) as txn:
+                if other is None:
+                    txn.delete(key, db=store._db[name])
+                else:
+                    txn.put(key, other, db=store._db[name])
+            with pytest.raises(StateCorrupt, match=f"{name}.*: ({says})"):
+                store.check_values()
+            with store.env.begin(write=True) as txn:
+                txn.put(key, value, db=store._db[name])
+            store.check_values()
     store.close()
 
 

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from sda_pipeline.errors import ExitCode, NotRunning, UsageError
+from sda_pipeline.runtime.launch import LEAVE
 from supervisor import plan
 from supervisor.events import Event
 from supervisor.states import Phase, State
@@ -158,7 +159,7 @@ def test_a_hung_operator_is_killed_and_comes_back() -> None:
 
 def test_restart_on_request_costs_no_budget_and_no_delay() -> None:
     world = World().all_ready()
-    for kill, signum, code in ((False, signal.SIGTERM, 0), (True, signal.SIGKILL, -9)):
+    for kill, signum, code in ((False, LEAVE, 0), (True, signal.SIGKILL, -9)):
         world.do(world.tree.restart("correlator", kill=kill, now=world.now))
         assert world.signals[-1] == ("correlator", signum)
         world.die("correlator", code)
@@ -171,7 +172,7 @@ def test_a_graceful_restart_that_takes_too_long_becomes_a_kill() -> None:
     world = World().all_ready()
     world.do(world.tree.restart("correlator", kill=False, now=world.now))
     world.pass_time(30 * SECOND)
-    assert world.signals == [("correlator", signal.SIGTERM), ("correlator", signal.SIGKILL)]
+    assert world.signals == [("correlator", LEAVE), ("correlator", signal.SIGKILL)]
 
 
 def test_restart_refuses_what_it_cannot_do() -> None:

@@ -1,0 +1,74 @@
+"""Plays a recording into a broker no further than it is told to. Not what is recorded.
+
+``sda-sim play`` goes by the clock alone: on a slow machine the traffic is over before the third of
+ten kills. This one waits for the test at every moment the test has chosen, so that each kill falls
+into flowing traffic, at the same place of the recording, whatever the machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from itertools import groupby
+from pathlib import Path
+
+from sda_pipeline.broker.connect import open_producer
+from sda_pipeline.cli.sim.recording import Recorded, read_recording
+from sda_pipeline.cli.sim.sending import Sender, Stop
+from sda_pipeline.clock import SystemClock
+
+TICK_S = 0.05
+SLICE_MS = 100  # of event time, sent at once
+
+
+def _due(message: Recorded) -> float:
+    assert message.timestamp_ms is not None, "the recording has times"
+    return float(message.timestamp_ms // SLICE_MS * SLICE_MS)
+
+
+class Player:
+    """A thread that produces. ``upto``: the message time, ms, that it must not pass yet."""
+
+    def __init__(self, root: Path, speed: float, upto: float) -> None:
+        self.upto = upto
+        self._speed = speed
+        self._producer = open_producer(f"embedded:{root / 'broker'}")
+        recorded = [message for message, _ in read_recording(root / "traffic.jsonl")]
+        self._slices = [(due, [*group]) for due, group in groupby(recorded, _due)]
+        self._ended = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def poll(self) -> int | None:
+        """0 when everything is sent, None before."""
+        return 0 if self._ended.is_set() else None
+
+    def wait(self, timeout_s: float) -> int:
+        """Play to the end, as a process would; TimeoutExpired when it takes longer."""
+        self.upto = float("inf")
+        if not self._ended.wait(timeout_s):
+            raise subprocess.TimeoutExpired("player", timeout_s)
+        self._thread.join()
+        return 0
+
+    def kill(self) -> None:
+        """Send no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        clock = SystemClock()
+        sender = Sender(self._producer, 1, clock, Stop(), print)
+        try:
+            at, last = self._slices[0][0], clock.monotonic_ns()
+            for due, messages in self._slices:
+                while at < due:
+                    if self._stop.wait(TICK_S):
+                        return
+                    now = clock.monotonic_ns()
+                    at, last = min(at + (now - last) / 1e6 * self._speed, self.upto), now
+                sender.send(messages)
+            self._ended.set()
+        finally:
+            sender.close()
