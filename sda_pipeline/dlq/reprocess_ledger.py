@@ -16,10 +16,11 @@ from typing import Self
 
 from sda_pipeline.dlq.redrive import Intent, Sending
 from sda_pipeline.errors import AlreadyRunning, SdaError, Unreachable
-from sda_pipeline.state.sqlite_file import META_SCHEMA, SqliteFile, check_row, reading, row_crc
+from sda_pipeline.state.row_crc import check_row, row_crc
+from sda_pipeline.state.sqlite_file import META_SCHEMA, SqliteFile, reading
 
 FILE_NAME, LOCK_NAME = "reprocess.sqlite", "reprocess.lock"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # counted with the other SQLite stores, whose tables for ``meta`` it shares
 _HINT = "move it aside: what was re-injected is then known from the logs alone"
 _SCHEMA = (
     *META_SCHEMA,  # ``position`` there is the number of the last run
@@ -39,7 +40,7 @@ class ReprocessLedger:
         self._lock = _take_lock(state / LOCK_NAME)
         try:
             self._file = SqliteFile(
-                state / FILE_NAME, _SCHEMA, FORMAT_VERSION, ("meta", "sendings"), _HINT
+                state / FILE_NAME, _SCHEMA, FORMAT_VERSION, ("meta", "sendings"), _HINT, queries={}
             )
         except BaseException:
             os.close(self._lock)
