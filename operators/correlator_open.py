@@ -17,6 +17,7 @@ from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.schedule import OpenAlert, pane_of
 from operators.held import take_out
+from operators.remote_beyond import what_lies_beyond
 from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
 from sda_pipeline.limits import SECOND_NS
@@ -40,7 +41,8 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     when it stands behind what upstream was told.
     """
     started = worker.clock.monotonic_ns()
-    recovered = recover(worker.topology.state, worker.event, worker.fail)
+    beyond = what_lies_beyond(worker)
+    recovered = recover(worker.topology.state, worker.event, worker.fail, beyond)
     store, meta = recovered.store, recovered.store.meta
     superseded = not store.empty and meta.catalogue != inputs.hash
     if superseded and not worker.launch.flags.accept_catalogue:
@@ -64,6 +66,8 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     worker.fail("recovery_epoch")
     seconds = (worker.clock.monotonic_ns() - started) / SECOND_NS
     positions = {source: position.position for source, position in core.positions.items()}
+    counted = f"recovered_{recovered.rung}"
+    worker.board.set(counted, worker.board.get(counted) + 1)
     worker.event("recovered", path=recovered.rung, seconds=round(seconds, 3), epoch=meta.epoch,
                  snapshot=meta.snapshot, positions=positions)  # fmt: skip
     for source, position in positions.items():
@@ -151,6 +155,8 @@ def _why_new_epoch(worker: Worker, meta: Meta) -> str:
     told = max(board.get(word) for word in ("sink_pos", "sub_pos", "outbox_end"))
     if max(told, board.get("epoch") << EPOCH_SHIFT) > meta.outbox_end:
         return f"the store ends at {meta.outbox_end:#x}, {told:#x} was seen"
+    if board.get("remote_epoch") > meta.epoch:
+        return f"the remote holds snapshots of epoch {board.get('remote_epoch')}"
     return ""
 
 
@@ -158,7 +164,8 @@ def _epoch_above_all(worker: Worker, recovered: Recovered) -> int:
     """One more than every epoch that sink, subscriber, board, a snapshot or the store knows."""
     board = worker.board
     seen = [board.get(word) >> EPOCH_SHIFT for word in ("sink_pos", "sub_pos", "outbox_end")]
-    return 1 + max(*seen, board.get("epoch"), recovered.known_epoch)
+    known = recovered.known_epoch, board.get("epoch"), board.get("remote_epoch")
+    return 1 + max(*seen, *known)
 
 
 def _raise_epoch(store: CorrelatorStore, core: Correlation, meta: Meta, epoch: int) -> Meta:

@@ -1,15 +1,18 @@
 """Snapshots the correlator's store at a cadence, in its own process so that it can never pause a
-commit.
+commit. Their upload is beside it, in a thread (uploader.py): it can never delay the cadence.
 """
 
 from __future__ import annotations
 
+from operators.remote_horizon import RemoteHorizon, chance, connect
+from operators.uploader import Uploader
 from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
 from sda_pipeline.limits import SECOND_NS, SNAPSHOTS_KEPT
 from sda_pipeline.runtime.disk import DiskReserve
 from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
-from sda_pipeline.state.snapshot import Manifest, every_manifest, prune, take_snapshot
+from sda_pipeline.state.snapshot import every_manifest, prune, take_snapshot
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.vocabulary import Step
 
@@ -32,6 +35,19 @@ class _Replicator:
             else:
                 worker.event("snapshot_damaged", path=str(found.path), why=found.why)
         self.seen = self.kept[0].positions if self.kept else {}  # a source not in it stands at 0
+        self.again = False  # one is wanted though the store has not changed
+        self.remote = self.open_remote()
+        if self.remote is not None and self.kept:
+            self.remote.uploader.offer(self.kept[0])
+
+    def open_remote(self) -> RemoteHorizon | None:
+        """The remote copy, begun; None where the topology has none."""
+        worker = self.worker
+        topology, clock = worker.topology, worker.clock
+        if topology.s3 is None:
+            return None
+        uploader = Uploader(lambda: connect(topology), self.directory, clock, worker.fail, chance)
+        return RemoteHorizon(worker, uploader)
 
     def open_store(self) -> CorrelatorStore:
         """The correlator's store, to read beside it.
@@ -51,7 +67,7 @@ class _Replicator:
             worker.board.get(f"{source}.applied") != self.seen.get(source, 0)
             for source in worker.topology.sources
         )
-        return changed and self.disk.enough(worker.clock.monotonic_ns())
+        return (changed or self.again) and self.disk.enough(worker.clock.monotonic_ns())
 
     def take(self) -> None:
         """One snapshot; what keeps it from being taken is told, and tried again a cadence later."""
@@ -61,26 +77,37 @@ class _Replicator:
                 self.store.close()
                 self.store = self.open_store()
             self.store.env.reader_check()
+            above = self.remote.ahead if self.remote is not None else 0
             manifest = take_snapshot(
-                self.store, self.directory, worker.clock.wall_ns(), worker.fail
+                self.store, self.directory, worker.clock.wall_ns(), worker.fail, above
             )
             self.kept = prune(self.directory, SNAPSHOTS_KEPT)
         except (SdaError, OSError) as error:
             worker.event("snapshot_failed", why=str(error))
             return
         self.publish_words()
-        self.seen = manifest.positions
+        self.seen, self.again = manifest.positions, False
+        if self.remote is not None:
+            self.remote.uploader.offer(manifest)
         worker.event("snapshot", sequence=manifest.sequence, size_bytes=manifest.size_bytes)
 
     def publish_words(self) -> None:
         """Tell which snapshot is newest, and from where on the oldest one needs each log."""
         board = self.worker.board
         for source in self.worker.topology.sources:
-            oldest = min((m.positions.get(source, 0) for m in self.kept), default=0)
-            board.set(f"{source}.snapshot", oldest)
+            positions = [manifest.positions.get(source, 0) for manifest in self.kept]
+            board.set(f"{source}.snapshot", min(positions, default=0))
+            board.set(f"{source}.snapshot_new", positions[0] if positions else 0)
         if self.kept:
             board.set("snapshot_seq", self.kept[0].sequence)
             board.set("snapshot_at", self.kept[0].created_ns)
+
+    def turn(self, patience_s: float) -> None:
+        """Wait, and take what the uploader has to tell."""
+        remote = self.remote
+        self.worker.wait(patience_s, [remote.uploader.wake_fd] if remote is not None else ())
+        if remote is not None:
+            self.again |= remote.turn()
 
 
 def run(worker: Worker) -> None:
@@ -94,7 +121,7 @@ def run(worker: Worker) -> None:
     while not worker.stopping:
         if worker.clock.monotonic_ns() < due:
             left_s = (due - worker.clock.monotonic_ns()) / SECOND_NS
-            worker.wait(min(WAIT_S, max(0.0, left_s)))
+            replicator.turn(min(WAIT_S, max(0.0, left_s)))
             continue
         due = worker.clock.monotonic_ns() + every_ns
         if replicator.due():

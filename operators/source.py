@@ -10,9 +10,10 @@ from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.digest import Digester
+from operators.log_retention import LogRetention
 from operators.lost_rejects import LostRejects
 from operators.outlet import BLOCKED_WAIT_S, Outlet
-from operators.reject_cursor import RejectCursor, dlq_done
+from operators.reject_cursor import RejectCursor
 from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.broker.port import Batch, OffsetOutOfRange
@@ -63,6 +64,7 @@ class SourceLoop:
         self.digester = Digester(worker, source.index, reducer, opened.open_again)
         lost = opened.lost and LostRejects(opened.lost, self.digester, worker.event)
         self.rejects = RejectCursor(worker, source.index, self.log, opened.dlq_done, lost)
+        self.retention = LogRetention(worker, self.log)
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
         """Continue from what the log's last record says."""
@@ -241,14 +243,7 @@ class SourceLoop:
             return
         self.swept_at = now
         self.watch_partitions()
-        board, name, topology = self.worker.board, self.worker.name, self.worker.topology
-        needed = min(board.get(f"{name}.{word}") for word in ("applied", "snapshot"))
-        needed = min(needed, dlq_done(board, name, self.log.log_id))
-        older = self.worker.clock.wall_ns() - round(topology.log_retention_s * SECOND_NS)
-        deleted = self.log.delete_below(needed, older)
-        deleted += self.log.delete_below(needed, TIME_END_NS, topology.log_bytes_max)
-        if deleted:
-            self.worker.event("segments_deleted", segments=deleted, first=self.log.first)
+        self.retention.sweep()
 
 
 def run(worker: Worker) -> None:

@@ -47,6 +47,23 @@ BROKER_RETENTION_S = 3600.0
 DISK_RESERVE_BYTES = 512 * MIB
 DISK_RESUME_RATIO = 1.5
 
+# --- the remote copy of the snapshots -------------------------------------------------------
+REMOTE_KEEP = 3
+REMOTE_CONNECT_S = 5.0
+REMOTE_READ_S = 20.0  # longer than a slow store takes for one call; each socket read starts it anew
+REMOTE_ATTEMPTS = 3  # of one call
+REMOTE_CALL_S = REMOTE_ATTEMPTS * (REMOTE_READ_S + 1.0) + 2.0**REMOTE_ATTEMPTS  # with its backoff
+REMOTE_FAILURES_MAX = 3  # calls in a row that fail open the breaker
+REMOTE_BACKOFF_FIRST_S = 0.5
+REMOTE_BACKOFF_MAX_S = 10.0
+REMOTE_OPEN_FIRST_S = 2.0  # the breaker stays open for so long at first
+REMOTE_OPEN_MAX_S = 60.0
+REMOTE_STUCK_S = 600.0  # no part went through for so long: the replicator is started anew
+REMOTE_RECOVERY_WAIT_S = 120.0  # a recovery waits so long for a remote that is away
+MULTIPART_ABOVE_BYTES = 16 * MIB  # smaller objects go in one put
+PART_BYTES = 8 * MIB  # at least 5 MiB, at most 10,000 of them
+REMOTE_MANIFEST_BYTES_MAX = 1 * MIB
+
 # --- dlq ------------------------------------------------------------------------------------
 DLQ_FILE_BYTES = 64 * MIB
 DLQ_RETENTION_S = 30 * 86_400.0
@@ -75,4 +92,8 @@ DEATHS_BEFORE_PROBE = 2  # in a row at one batch: the next life tries its record
 
 assert PANES_PER_ENCOUNTER * PANE_NS <= SCHEDULE_AHEAD_NS, "a row could outrun the schedule"
 assert REJECT_CHUNK_BYTES > PAYLOAD_BYTES_MAX * 4, "a reject must fit its chunk with room to spare"
+assert REMOTE_CONNECT_S <= REMOTE_READ_S, "the bound of a call counts the longer of the two"
+assert REMOTE_CALL_S < REMOTE_STUCK_S, "a call that is retried is not stuck"
+assert REMOTE_RECOVERY_WAIT_S + REMOTE_CALL_S < RECOVERY_KILL_S, "a recovery may wait for S3"
+assert PART_BYTES * 10_000 > LMDB_MAP_BYTES, "S3 takes at most 10,000 parts"
 assert HEARTBEAT_ALERT_S < HEARTBEAT_KILL_S <= RECOVERY_KILL_S

@@ -87,6 +87,18 @@ class Supervision:
     drain_within_s: float = limits.DRAIN_WITHIN_S
 
 
+@dataclass(frozen=True)
+class S3Settings:
+    """Where the snapshots are copied to. Credentials come from boto3's usual chain, never here."""
+
+    bucket: str
+    prefix: str = "sda"
+    endpoint: str | None = None  # of an S3-compatible store; None: the region's own of AWS
+    region: str = "us-east-1"
+    keep: int = limits.REMOTE_KEEP
+    recovery_wait_s: float = limits.REMOTE_RECOVERY_WAIT_S
+
+
 @dataclass(frozen=True, kw_only=True)
 class Topology:
     """A whole pipeline. All paths are absolute; ``broker`` is ``embedded:/absolute/directory``."""
@@ -101,6 +113,7 @@ class Topology:
     physics: Physics = field(default=Physics())
     event_time: EventTime = field(default_factory=EventTime)
     snapshot_every_s: float = limits.SNAPSHOT_EVERY_S
+    s3: S3Settings | None = None
     disk_reserve_bytes: int = limits.DISK_RESERVE_BYTES
     log_retention_s: float = limits.LOG_RETENTION_S
     log_bytes_max: int = limits.LOG_BYTES_MAX

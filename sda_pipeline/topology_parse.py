@@ -14,11 +14,15 @@ from sda_pipeline import limits
 from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.limits import MIB
 from sda_pipeline.settings import EventTime, Physics, Prior
-from sda_pipeline.topology import Supervision, Topology, catalogue_format
+from sda_pipeline.topology import S3Settings, Supervision, Topology, catalogue_format
 from sda_pipeline.topology_graph import parse_edges, parse_operators
 from sda_pipeline.topology_yaml import Reader, Section
 
 PIPELINE = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"  # becomes part of object names in S3
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+PREFIX = r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*"
+ENDPOINT = r"https?://[A-Za-z0-9_.-]+(:\d{1,5})?/?"  # no user, no query: secrets do not belong here
+REGION = r"[A-Za-z0-9-]{1,64}"
 DAY_S = 86_400.0
 YEAR_S = 366 * DAY_S
 
@@ -53,6 +57,7 @@ def parse_topology(data: bytes, path: Path) -> Topology:
         physics=physics,
         event_time=event_time,
         snapshot_every_s=checkpoint.number("every_s", limits.SNAPSHOT_EVERY_S, low=0.1, high=DAY_S),
+        s3=_s3(checkpoint),
         disk_reserve_bytes=bounds.size("disk_reserve", limits.DISK_RESERVE_BYTES),
         log_retention_s=bounds.number(
             "log_retention_s", limits.LOG_RETENTION_S, low=0, high=YEAR_S
@@ -150,6 +155,27 @@ def _event_time(section: Section) -> EventTime:
     lateness.close()
     section.close()
     return event_time
+
+
+def _s3(checkpoint: Section) -> S3Settings | None:
+    """Where snapshots are copied to; None without the section: they stay on this disk."""
+    if not checkpoint.has("s3"):
+        return None
+    section, endpoint = checkpoint.section("s3"), None
+    if section.has("endpoint"):
+        endpoint = section.text("endpoint", pattern=ENDPOINT)
+    settings = S3Settings(
+        bucket=section.text("bucket", pattern=BUCKET),
+        prefix=section.text("prefix", S3Settings.prefix, pattern=PREFIX),
+        endpoint=endpoint,
+        region=section.text("region", S3Settings.region, pattern=REGION),
+        keep=section.whole("keep", S3Settings.keep, low=1, high=1000),
+        recovery_wait_s=section.number(
+            "recovery_wait_s", S3Settings.recovery_wait_s, low=0, high=limits.REMOTE_RECOVERY_WAIT_S
+        ),
+    )
+    section.close()
+    return settings
 
 
 def _supervision(section: Section) -> Supervision:

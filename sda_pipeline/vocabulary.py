@@ -56,6 +56,29 @@ class Effect(StrEnum):
     REINSTATE = "reinstate"
 
 
+class RemoteFault(IntEnum):
+    """Why the remote store was last not usable; the number is a board word."""
+
+    NONE = 0
+    UNREACHABLE = 1  # refused, cut, no such host
+    TIMED_OUT = 2
+    OVERLOADED = 3  # it answers 5xx or "slow down"
+    FULL = 4
+    DENIED = 5  # credentials, permissions, no such bucket
+    MISSING = 6  # an object that should be there is not
+    CONFLICT = 7  # another writer's manifest stands in the place of ours
+    DAMAGED = 8  # what was read, or was to be uploaded, is not what its manifest says
+    UNEXPECTED = 9  # a newer release's objects, or a fault of ours: the log has it whole
+
+
+class BreakerState(IntEnum):
+    """Whether the remote store is called; the number is a board word."""
+
+    CLOSED = 0
+    OPEN = 1
+    HALF_OPEN = 2  # one trial
+
+
 # Failpoints by operator kind: one between every two durable steps of DESIGN 5. A name is used as
 # "<operator>.<point>"; a test derives the list of kills from this table.
 FAILPOINTS: dict[str, tuple[str, ...]] = {
@@ -75,6 +98,13 @@ FAILPOINTS: dict[str, tuple[str, ...]] = {
     "subscriber": ("after_read", "inside_commit", "after_commit", "after_board", "after_release"),
     "dlq-sink": ("after_read", "after_append", "after_sync", "after_board", "after_release"),
     "replicator": ("after_begin", "inside_write", "after_write", "after_rename"),
+    # Of the replicator as well, where a remote is configured: "replicator.<point>"; and of the
+    # correlator, when it recovers from there: "correlator.<point>".
+    "upload": (
+        "upload_listed", "upload_part", "upload_data", "upload_manifest", "upload_pruned",
+        "upload_told",
+    ),
+    "remote-rung": ("remote_listed", "remote_fetched"),
     "reprocess": ("after_plan", "after_intent", "after_produce", "after_ack", "after_done"),
     "reprocess-migrate": (
         "inside_rotate", "after_rotate", "after_write", "after_sync", "after_rename",

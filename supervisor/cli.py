@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
 import sys
 from pathlib import Path
@@ -22,29 +21,16 @@ from sda_pipeline.limits import DRAIN_WITHIN_S, READY_WITHIN_S, SECOND_NS
 from sda_pipeline.runtime.launch import RunFlags
 from sda_pipeline.topology import load_topology
 from supervisor.cli_views import VIEWS
+from supervisor.cli_wait import wait
 from supervisor.control import ask
-from supervisor.options import state_of, state_option
+from supervisor.options import Duration, state_of, state_option
 from supervisor.policy import DRAIN_PATIENT_S
 from supervisor.runner import Options
 from supervisor.session import run_session
 from supervisor.status import status_text
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GRACE_S = 15.0  # beyond the supervisor's own deadline: reaping and closing
 _POLL_S = 0.05
-
-
-class Duration(click.ParamType):  # type: ignore[type-arg]
-    """``60s``, ``5m``, ``1h``, ``500ms`` or plain seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        match = _DURATION.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration; write 60s, 5m or 1h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -79,16 +65,21 @@ def cli() -> None:
 @click.option(
     "--accept-catalogue", is_flag=True, help="Go on with another catalogue than the state's."
 )
+@click.option(
+    "--allow-fresh",
+    is_flag=True,
+    help="Begin anew if neither this disk nor the remote has a state that serves.",
+)
 def start(
     topology: Path, for_s: float | None, until_idle: bool, end_of_input: bool,
-    accept_catalogue: bool,
+    accept_catalogue: bool, allow_fresh: bool,
 ) -> None:  # fmt: skip
     """Run a pipeline here until Ctrl-C or 'stop'.
 
     TOPOLOGY is a topology file (default: topology.yaml). Ctrl-C drains: the sources stop, then each
     operator finishes what is on its way to it; a second Ctrl-C kills what is left. Both are safe.
     """
-    flags = RunFlags(end_of_input, until_idle, accept_catalogue)
+    flags = RunFlags(end_of_input, until_idle, accept_catalogue, allow_fresh)
     run_session(load_topology(topology), Options(flags, for_s), SystemClock(), _say)
 
 
@@ -178,7 +169,7 @@ def status(state: Path | None, as_json: bool) -> None:
     click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
 
 
-for _view in VIEWS:
+for _view in (*VIEWS, wait):
     cli.add_command(_view)
 
 

@@ -97,7 +97,13 @@ def audit(state: Path | None, as_json: bool) -> int:
     if as_json:
         click.echo(
             json.dumps(
-                {"sources": rows, "faults": report.faults, "waiting": report.waiting}, indent=2
+                {
+                    "sources": rows,
+                    "faults": report.faults,
+                    "notes": report.notes,
+                    "waiting": report.waiting,
+                },
+                indent=2,
             )
         )
     elif rows:
@@ -108,6 +114,8 @@ def audit(state: Path | None, as_json: bool) -> int:
         )
         for what, count in report.waiting.items():
             click.echo(f"{what}: {count}")
+    for note in () if as_json else report.notes:
+        click.echo(note)
     for fault in report.faults:
         line = fault if fault.startswith("cannot ") else f"cannot prove the sum: {fault}"
         click.echo(line, err=True)

@@ -85,14 +85,14 @@ def rewound_words(topology: Topology, stopped: Collection[str]) -> tuple[str, ..
     """Board words to put back while their writers are dead: where the stopped ones said they are.
 
     Not ``epoch``: it is no position but the highest epoch ever seen here, and a correlator that
-    recovers an older store must rise above it.
+    recovers an older store must rise above it. Nor the counts of recoveries.
     """
     return tuple(
         word
         for name in topology.names
         if name in stopped
         for word in positions_of(name, topology.kind_of(name), topology.sources)
-        if word != "epoch"
+        if word != "epoch" and not word.startswith("recovered_")
     )
 
 

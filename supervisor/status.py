@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sda_pipeline.limits import SECOND_NS, TIME_END_NS
+from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.ring.board import UNKNOWN
+from supervisor import horizons
 from supervisor.health import step_name
 from supervisor.journal import stamp
 from supervisor.members import Member
 from supervisor.tree import Tree
 from supervisor.wiring import Wiring
 
-_SIGN = 1 << 63
 _OPERATOR_COLUMNS = ("name", "state", "pid", "restarts", "step", "silent_s", "last_exit")
 
 
@@ -43,7 +43,10 @@ def status(
             }
             for edge in topology.edges
         ],
-        "sources": [_source(source, words) for source in topology.sources],
+        "sources": [
+            _source(source, words) | horizons.of_source(source, words, topology.s3)
+            for source in topology.sources
+        ],
         "checkpoint": {
             "epoch": words["epoch"],
             "outbox_end": words["outbox_end"],
@@ -52,6 +55,8 @@ def status(
             "dirty": words["dirty"],
             "snapshot_sequence": words["snapshot_seq"],
             "snapshot_at": stamp(words["snapshot_at"]) if words["snapshot_at"] else None,
+            "remote": horizons.of_remote(words, topology.s3),
+            "recoveries": horizons.recoveries(words),
         },
     }
 
@@ -78,9 +83,6 @@ def _operator(
 
 def _source(source: str, words: Mapping[str, int]) -> dict[str, Any]:
     lag = words[f"{source}.lag"]
-    watermark = words[f"{source}.watermark"]
-    watermark -= 2 * _SIGN if watermark >= _SIGN else 0  # the word holds an i8
-    known = 0 < watermark < TIME_END_NS
     return {
         "name": source,
         "log_end": words[f"{source}.log_end"],
@@ -88,7 +90,7 @@ def _source(source: str, words: Mapping[str, int]) -> dict[str, Any]:
         "dlq_done": words[f"{source}.dlq_done"],
         "lag": None if lag == UNKNOWN else lag,
         "log_id": f"{words[f'{source}.log_id']:016x}",
-        "watermark": stamp(watermark) if known else None,
+        "watermark": horizons.time_of(words[f"{source}.watermark"]),
         "ended": bool(words[f"{source}.ended"]),
     }
 
@@ -137,8 +139,22 @@ def status_text(found: Mapping[str, Any]) -> str:
         "",
         "alerts: outbox {outbox_end}, sink {sink_pos}, subscriber {sub_pos}".format(**stands),
         f"last snapshot: {point['snapshot_at'] or '-'}",
+        *horizons.remote_lines(point["remote"]),
     ]
+    if point["remote"] is not None:
+        lines += table(
+            ("source", "local", "event time", "remote", "event time", "behind", "lost before"),
+            [_horizon_row(source) for source in found["sources"]],
+        )
     return "\n".join(lines)
+
+
+def _horizon_row(source: Mapping[str, Any]) -> tuple[Any, ...]:
+    local, remote = source["local"], source["remote"]
+    return (
+        source["name"], local["position"], local["event_time"], remote["position"],
+        remote["event_time"], remote["behind"], remote["lost_before"],
+    )  # fmt: skip
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -17,6 +17,7 @@ from sda_pipeline.limits import PANE_NS, SECOND_NS
 from sda_pipeline.records.rows import ROW, Rows
 
 Key = tuple[int, int]  # (object index, pane)
+_WHOLE = np.dtype((np.void, ROW.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,13 @@ def _content(row: Rows) -> bytes:
 
 def _joined(groups: Sequence[Rows]) -> Rows:
     """Rows one after the other; as plain bytes, since numpy would compare every field's type."""
-    whole = np.dtype((np.void, ROW.itemsize))
-    return np.concatenate([group.view(whole) for group in groups]).view(ROW)
+    return np.concatenate([group.view(_WHOLE) for group in groups]).view(ROW)
+
+
+def _taken(rows: Rows, order: npt.NDArray[np.intp]) -> Rows:
+    """These rows; as plain bytes, since numpy would copy field by field (measured: 8 times)."""
+    taken: Rows = rows.view(_WHOLE)[order].view(ROW)
+    return taken
 
 
 def _unique(rows: Rows) -> Rows:
@@ -44,7 +50,7 @@ def _unique(rows: Rows) -> Rows:
     if len(rows) == 1:
         return rows
     order = np.lexsort((rows["id"][:, 1], rows["id"][:, 0]))
-    rows = rows[order]
+    rows = _taken(rows, order)
     same = np.all(rows["id"][1:] == rows["id"][:-1], axis=1)
     if same.any():
         best: dict[bytes, int] = {}
@@ -53,7 +59,7 @@ def _unique(rows: Rows) -> Rows:
             if name not in best or _content(rows[at]) < _content(rows[best[name]]):
                 best[name] = at
         rows = rows[sorted(best.values())]
-    return rows[np.lexsort((rows["id"][:, 1], rows["id"][:, 0], rows["t"]))]
+    return _taken(rows, np.lexsort((rows["id"][:, 1], rows["id"][:, 0], rows["t"])))
 
 
 class Window:
@@ -70,7 +76,7 @@ class Window:
         """
         pane = rows["t"] // PANE_NS
         order = np.lexsort((pane, index))
-        index, pane, rows = index[order], pane[order], rows[order]
+        index, pane, rows = index[order], pane[order], _taken(rows, order)
         starts = np.flatnonzero(
             np.r_[True, (index[1:] != index[:-1]) | (pane[1:] != pane[:-1])]
         ).tolist()

@@ -19,29 +19,38 @@ _PAGE_BYTES = 4096
 _WORD_BYTES = 8
 
 # Word suffixes by writer. `lag` starts UNKNOWN (nobody has asked the broker), every other word 0.
-_SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
+_SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended", "reported", "horizon_lost")
 _SUPERVISOR_OWN = ("quarantined",)  # rows of the source that it must report, so far
+# Of a source: from where on the oldest retained snapshot needs its log, up to where the newest one
+# covers it; the same of the remote ones, and the watermark of the newest of those.
+_SNAPSHOT_OWN = ("snapshot", "snapshot_new", "remote", "remote_new", "remote_time")
+_REMOTE_OWN = (
+    "remote_seq", "remote_epoch", "remote_at", "breaker", "uploaded_at", "upload_failed_at",
+    "upload_fault",
+)  # fmt: skip
+_RECOVERIES = ("recovered_local", "recovered_snapshot", "recovered_remote", "recovered_fresh")
 _PER_SOURCE = (
-    "applied", "log_end", "lag", "dlq_done", "log_id", "watermark", "ended", "snapshot",
-    "reported", "dlq_log", *_SUPERVISOR_OWN,
+    "applied", "log_end", "lag", "dlq_done", "log_id", "watermark", "ended", "reported",
+    "horizon_lost", "dlq_log", *_SNAPSHOT_OWN, *_SUPERVISOR_OWN,
 )  # fmt: skip
 _GLOBAL = (
     "outbox_end", "sink_pos", "sub_pos", "dirty", "hold", "epoch", "snapshot_seq", "snapshot_at",
+    *_REMOTE_OWN, *_RECOVERIES,
 )  # fmt: skip
 _PER_OPERATOR = (
     "heartbeat", "step", "step_since", "in_flight_source", "in_flight_position", "in_flight_row",
     "events", "ready",
 )  # fmt: skip
 _GLOBAL_OF_KIND = {
-    "correlator": ("outbox_end", "dirty", "hold", "epoch"),
+    "correlator": ("outbox_end", "dirty", "hold", "epoch", *_RECOVERIES),
     "alert-sink": ("sink_pos",),
     "subscriber": ("sub_pos",),
-    "replicator": ("snapshot_seq", "snapshot_at"),
+    "replicator": ("snapshot_seq", "snapshot_at", *_REMOTE_OWN),
 }
 _PER_SOURCE_OF_KIND = {
     "correlator": ("applied",),
     "dlq-sink": ("dlq_done", "dlq_log"),  # and the id of the log that it speaks of
-    "replicator": ("snapshot",),
+    "replicator": _SNAPSHOT_OWN,
 }
 
 

@@ -27,8 +27,8 @@ from sda_pipeline.runtime.audit_snapshots import check_snapshots, oldest_kept
 from sda_pipeline.runtime.audit_store import StoreAudit
 from sda_pipeline.settings import KIND_CODES
 from sda_pipeline.state import alert_log, subscriber_store
+from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS
-from sda_pipeline.state.snapshot import Manifest
 from sda_pipeline.topology import Topology
 
 __all__ = ["AuditReport", "SourceAudit", "audit"]

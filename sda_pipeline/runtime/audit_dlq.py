@@ -139,6 +139,22 @@ class DlqAudit:
         found_here = self._mark_faults(source, walked, [*lines.values()], unbroken=unbroken)
         for found in (*found_here, *self._lacking(source, walked)):
             self._report.fault(f"dlq high-water mark of {source}: {found}")
+        if not unbroken:
+            self._note_lost(source, walked)
+
+    def _note_lost(self, source: str, walked: Walked) -> None:
+        """A log made anew takes up counts older than it: the DLQ may lack their rejects."""
+        mark = self.mark(source)
+        standing = walked.at.get(mark.done) if mark.log_id == walked.log_id else None
+        if standing is None:
+            return
+        sent = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
+        lost = sent - mark.entries
+        if lost > 0:
+            self._report.notes.append(
+                f"{source}: {lost} of {sent} rejects are only counted; their DLQ entries were lost "
+                f"with what came before position {walked.first} of its log"
+            )
 
     def _mark_faults(
         self, source: str, walked: Walked, lines: list[_Line], *, unbroken: bool

@@ -46,6 +46,7 @@ class AuditReport:
 
     sources: list[SourceAudit] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is known to be gone, and accounted for
     waiting: dict[str, int] = field(default_factory=dict)  # on their way to where the name says
 
     def fault(self, text: str) -> None:

@@ -11,7 +11,8 @@ from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import MIB, SNAPSHOTS_KEPT
 from sda_pipeline.runtime.audit_report import AuditReport
 from sda_pipeline.runtime.audit_store import StoreAudit, positions_in
-from sda_pipeline.state.snapshot import Manifest, data_path, every_manifest, manifest_path
+from sda_pipeline.state.manifest import Manifest, offsets_of, watermarks_of
+from sda_pipeline.state.snapshot import data_path, every_manifest, manifest_path
 from sda_pipeline.state.store import CorrelatorStore
 
 
@@ -71,6 +72,10 @@ def _fault_of(directory: Path, manifest: Manifest) -> str:
         return error.why
     finally:
         copy.close()
+    decoded = {s: {"watermark": p.watermark, "parts": p.parts} for s, p in found.items()}
+    facts = manifest.watermarks, manifest.offsets
+    if any(facts) and facts != (watermarks_of(decoded), offsets_of(decoded)):
+        return f"its manifest says {facts} of watermarks and offsets, and it holds others"
     says = (
         manifest.epoch, manifest.catalogue, manifest.closed_to, manifest.positions,
         manifest.log_ids,

@@ -19,6 +19,7 @@ class RunFlags:
     end_of_input: bool = False
     until_idle: bool = False
     accept_catalogue: bool = False
+    allow_fresh: bool = False  # a new store may begin though a remote is configured
 
     @property
     def finite(self) -> bool:

@@ -1,5 +1,6 @@
 """The recovery ladder of the correlator's store (DESIGN 10): its LMDB, else the newest good
-snapshot, else older ones, else a new store. Each rung reports why the one above failed.
+snapshot, else older ones, else the remote ones, else a new store. Each rung reports why the one
+above failed.
 
 What is damaged is moved aside, never deleted. What the content means, and the epoch that every rung
 but an intact LMDB must take before it emits, is the operator's (operators/correlator_open.py).
@@ -12,7 +13,7 @@ import struct
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,10 +22,11 @@ from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
 from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.state.environment import DATA_FILE, FILE_MODE, damage_of
+from sda_pipeline.state.manifest import Manifest, Unreadable
+from sda_pipeline.state.objects import RemoteError
+from sda_pipeline.state.remote import Listing
 from sda_pipeline.state.snapshot import (
     DAMAGED,
-    Manifest,
-    Unreadable,
     every_manifest,
     manifests,
     restore,
@@ -34,6 +36,9 @@ from sda_pipeline.state.store import Changes, CorrelatorStore
 
 CORRELATOR, SNAPSHOTS, LOGS = "correlator", "snapshots", "log"  # in the state directory
 _RESTORING = "correlator.restoring"  # a copy not yet in place; a kill leaves it, a start removes it
+
+_ACTION = "recover the correlator's store"
+_FRESH = "start with --allow-fresh: each source then begins at the first position it still has"
 
 _LMDB_MAGIC, _LMDB_VERSION = 0xBEEFC0DE, 1
 _PAGE_BYTES = 4096  # the second meta page begins there
@@ -45,6 +50,7 @@ class Rung(StrEnum):
 
     LOCAL = "local"
     SNAPSHOT = "snapshot"
+    REMOTE = "remote"
     FRESH = "fresh"
 
 
@@ -56,58 +62,168 @@ class Recovered(NamedTuple):
     known_epoch: int
 
 
-def recover(state: Path, report: Report, hit: Callable[[str], None]) -> Recovered:
+class RemoteRung(Protocol):
+    """The remote snapshots, as a recovery sees them; ``state/remote_rung.py`` is the real one."""
+
+    def listing(self) -> Listing:
+        """What is there; RemoteError when it did not answer within the bound."""
+
+    def fetch(self, manifest: Manifest, target: Path) -> None:
+        """A snapshot's data into a file; StateCorrupt when it is not what the manifest says."""
+
+
+class Beyond(NamedTuple):
+    """What lies below the local rungs. ``suspicion``: why this is no first start, "" if it may be;
+    ``allow_fresh``: a new store may begin all the same.
+    """
+
+    remote: RemoteRung | None = None
+    suspicion: str = ""
+    allow_fresh: bool = False
+
+
+def recover(
+    state: Path, report: Report, hit: Callable[[str], None], beyond: Beyond | None = None
+) -> Recovered:
     """Open the correlator's store from the highest rung that holds.
 
     ``hit`` is called with the name of each step's failpoint; a kill at any of them leaves what the
     next start recovers from. InvalidConfiguration when something has a newer format version,
-    Unreachable when the directories cannot be used, OSError when a copy cannot be written.
+    Unreachable when the directories or the remote cannot be used, StateCorrupt when there was state
+    once, nothing of it serves and a remote is configured; OSError when a copy cannot be written.
     """
     directory = state / CORRELATOR
     found = every_manifest(state / SNAPSHOTS)
     aside = manifests(state / SNAPSHOTS / DAMAGED)  # of a recovery that was killed, it may be
     epochs = [manifest.epoch for manifest in (*found, *aside) if isinstance(manifest, Manifest)]
     shutil.rmtree(state / _RESTORING, ignore_errors=True)
+    beyond = beyond or Beyond()
     try:
         store = _open_intact(directory)
-        if not store.empty or not found:
+        remote_first = store.empty and beyond.remote is not None
+        if not (store.empty and found) and not remote_first:
             rung = Rung.FRESH if store.empty else Rung.LOCAL
             return Recovered(store, rung, max((store.meta.epoch, *epochs)))
+        why = f"it is empty, and there are {'snapshots' if found else 'remote snapshots, maybe'}"
         store.close()
-        why = "it is empty, and there are snapshots"
     except StateCorrupt as error:
         why = error.why
-    if found or (directory / DATA_FILE).exists() or (state / LOGS).exists():
+    signs = _signs(state, found, aside)
+    if signs:
         report("recovery_rung_failed", rung=Rung.LOCAL, why=why)  # else the first start: none did
-    store, rung = _climb_down(state, found, report, hit)
-    return Recovered(store, rung, max((store.meta.epoch, *epochs)))
+    ladder = _Ladder(state, report, hit, [*epochs])
+    beyond = beyond._replace(suspicion=beyond.suspicion or signs)
+    store, rung = ladder.climb_down(found, beyond)
+    return Recovered(store, rung, max((store.meta.epoch, *ladder.epochs)))
 
 
-def _climb_down(
-    state: Path, found: list[Manifest | Unreadable], report: Report, hit: Callable[[str], None]
-) -> tuple[CorrelatorStore, Rung]:
-    """The rungs below the LMDB, newest snapshot first."""
-    directory = state / CORRELATOR
-    for manifest in found:
+def _signs(state: Path, found: list[Manifest | Unreadable], aside: list[Manifest]) -> str:
+    """What shows that a store was here once; "" when nothing does."""
+    file = state / CORRELATOR / DATA_FILE
+    if found or aside:
+        return "there were snapshots of it"
+    if (state / LOGS).exists():
+        return "the sources have logs"
+    if file.exists() and file.stat().st_size and not _is_blank(file.parent):
+        return "its files are damaged"
+    return ""
+
+
+def _is_blank(directory: Path) -> bool:
+    """An intact store in which nothing was ever committed: its first start was killed."""
+    try:
+        store = _open_intact(directory)
+    except StateCorrupt:
+        return False
+    store.close()
+    return store.empty
+
+
+class _Ladder:
+    """The rungs below the LMDB."""
+
+    def __init__(
+        self, state: Path, report: Report, hit: Callable[[str], None], epochs: list[int]
+    ) -> None:
+        self.state, self.report, self.hit, self.epochs = state, report, hit, epochs
+
+    def climb_down(
+        self, found: list[Manifest | Unreadable], beyond: Beyond
+    ) -> tuple[CorrelatorStore, Rung]:
+        """Local snapshots, newest first; then the remote ones; then a new store."""
+        for manifest in found:
+            try:
+                copy = _copy_of(self.state, manifest, self._read_local)
+            except StateCorrupt as error:
+                aside = set_snapshot_aside(self.state / SNAPSHOTS, manifest)
+                self._failed(Rung.SNAPSHOT, manifest, error.why, aside=str(aside))
+                self.hit("recovery_snapshot_aside")
+                continue
+            return self._install(copy), Rung.SNAPSHOT
+        if beyond.remote is not None:
+            store = self._remote(beyond.remote, beyond)
+            if store is not None:
+                return store, Rung.REMOTE
+        _move_aside(self.state / CORRELATOR, self.report)
+        self.hit("recovery_moved_aside")
+        return CorrelatorStore(self.state / CORRELATOR), Rung.FRESH
+
+    def _remote(self, remote: RemoteRung, beyond: Beyond) -> CorrelatorStore | None:
+        """The newest remote snapshot that verifies; None when a new store may begin."""
         try:
-            copy = _copy_of(state, manifest)
-        except StateCorrupt as error:
-            name = manifest.path.stem if isinstance(manifest, Unreadable) else manifest.sequence
-            aside = set_snapshot_aside(state / SNAPSHOTS, manifest)
-            report("recovery_rung_failed", rung=Rung.SNAPSHOT, snapshot=name, why=error.why,
-                   aside=str(aside))  # fmt: skip
-            hit("recovery_snapshot_aside")
-            continue
-        hit("recovery_copied")
-        _move_aside(directory, report)
-        hit("recovery_moved_aside")
+            listing = remote.listing()
+            self.hit("remote_listed")
+            self.epochs += [manifest.epoch for manifest in listing.good]
+            for sequence in listing.orphans:
+                self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
+                            why="it has no manifest: its upload never ended")  # fmt: skip
+            for manifest in listing.found:
+                try:
+                    copy = _copy_of(self.state, manifest, lambda m, t: self._fetch(remote, m, t))
+                except StateCorrupt as error:
+                    self._failed(Rung.REMOTE, manifest, error.why)
+                    continue
+                return self._install(copy)
+        except RemoteError as error:
+            self.report("recovery_rung_failed", rung=Rung.REMOTE, why=str(error))
+            if not beyond.allow_fresh:
+                why = f"nothing on this disk serves, and the remote does not: {error.action}"
+                hint = f"bring it back and start again, or {_FRESH}"
+                raise Unreachable(_ACTION, f"{why}: {error.why}", hint) from error
+            return None
+        seen = bool(listing.found or listing.orphans)
+        why = "none of the remote snapshots serves" if seen else "the remote holds no snapshot"
+        if seen or beyond.suspicion:
+            if not seen:
+                self.report("recovery_rung_failed", rung=Rung.REMOTE, why=why)
+            if not beyond.allow_fresh:
+                told = f"{why}, and {beyond.suspicion}" if beyond.suspicion else why
+                raise StateCorrupt(_ACTION, told, f"check its bucket and prefix, or {_FRESH}")
+        return None
+
+    def _fetch(self, remote: RemoteRung, manifest: Manifest, target: Path) -> None:
+        remote.fetch(manifest, target)
+        self.hit("remote_fetched")
+
+    def _read_local(self, manifest: Manifest, target: Path) -> None:
+        restore(self.state / SNAPSHOTS, manifest, target)
+
+    def _install(self, copy: Path) -> CorrelatorStore:
+        """Put a verified copy in the store's place."""
+        directory = self.state / CORRELATOR
+        self.hit("recovery_copied")
+        _move_aside(directory, self.report)
+        self.hit("recovery_moved_aside")
         copy.rename(directory)
-        sync_directory(state)
-        hit("recovery_installed")
-        return CorrelatorStore(directory), Rung.SNAPSHOT
-    _move_aside(directory, report)
-    hit("recovery_moved_aside")
-    return CorrelatorStore(directory), Rung.FRESH
+        sync_directory(self.state)
+        self.hit("recovery_installed")
+        return CorrelatorStore(directory)
+
+    def _failed(
+        self, rung: Rung, manifest: Manifest | Unreadable, why: str, **fields: object
+    ) -> None:
+        name = manifest.path.stem if isinstance(manifest, Unreadable) else manifest.sequence
+        self.report("recovery_rung_failed", rung=rung, snapshot=name, why=why, **fields)
 
 
 def _open_intact(directory: Path) -> CorrelatorStore:
@@ -148,14 +264,16 @@ def _refuse_other_lmdb(file: Path, action: str) -> None:
             )
 
 
-def _copy_of(state: Path, manifest: Manifest | Unreadable) -> Path:
+def _copy_of(
+    state: Path, manifest: Manifest | Unreadable, read: Callable[[Manifest, Path], None]
+) -> Path:
     """A snapshot as an environment beside its place, verified and marked; StateCorrupt if bad."""
     if isinstance(manifest, Unreadable):
         raise StateCorrupt(f"read the snapshot {manifest.path}", manifest.why)
     copy = state / _RESTORING
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(FILE_MODE)
-    restore(state / SNAPSHOTS, manifest, copy / DATA_FILE)
+    read(manifest, copy / DATA_FILE)
     store = _open_intact(copy)
     try:
         # With the copy itself, so that no later start can take it for an intact store of its epoch.

@@ -13,41 +13,26 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 import msgspec
 import orjson
 
-from sda_pipeline.errors import InvalidConfiguration, SdaError, StateCorrupt
+from sda_pipeline.errors import SdaError, StateCorrupt
 from sda_pipeline.limits import MIB
-from sda_pipeline.state.store import FORMAT_VERSION, CorrelatorStore, Meta
+from sda_pipeline.state.manifest import (
+    Manifest,
+    Unreadable,
+    offsets_of,
+    parse_manifest,
+    watermarks_of,
+)
+from sda_pipeline.state.store import CorrelatorStore, Meta
 
 CHUNK_BYTES = 1 * MIB  # written at a time, so that a large copy does not hog the disk
 PREFIX = "correlator-"
 DAMAGED = "damaged"  # directory beside the snapshots: those that a recovery could not use
-
-
-class Manifest(msgspec.Struct, kw_only=True):
-    """What a snapshot holds; written after its data, so its presence means the data is whole."""
-
-    format_version: int = FORMAT_VERSION
-    sequence: int  # epoch << 32 | n
-    created_ns: int
-    epoch: int
-    catalogue: str
-    closed_to: int
-    positions: dict[str, int]  # source -> position
-    log_ids: dict[str, int]
-    size_bytes: int
-    sha256: str
-
-
-class Unreadable(NamedTuple):
-    """A manifest that cannot be read, so that its snapshot cannot be trusted."""
-
-    path: Path
-    why: str
 
 
 def manifests(directory: Path) -> list[Manifest]:
@@ -67,23 +52,9 @@ def every_manifest(directory: Path) -> list[Manifest | Unreadable]:
 def _read_manifest(path: Path) -> Manifest | Unreadable:
     try:
         data = path.read_bytes()
-        version = msgspec.json.decode(data, type=_Version).format_version
-        if version > FORMAT_VERSION:
-            raise InvalidConfiguration(
-                f"read the snapshot {path}",
-                [f"it has format version {version}, this release reads {FORMAT_VERSION}"],
-                "use the release that wrote it, or move it aside",
-            )
-        found = msgspec.json.decode(data, type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
         return Unreadable(path, f"its manifest cannot be read ({error})")
-    if path != manifest_path(path.parent, found.sequence):
-        return Unreadable(path, f"its manifest says that it is {found.sequence}")
-    return found
-
-
-class _Version(msgspec.Struct):
-    format_version: int
+    return parse_manifest(data, path, int(path.stem.removeprefix(PREFIX)))
 
 
 def data_path(directory: Path, sequence: int) -> Path:
@@ -151,16 +122,22 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) ->
 
 
 def take_snapshot(
-    store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None]
-) -> Manifest:
+    store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None],
+    above: int = 0,
+) -> Manifest:  # fmt: skip
     """Copy the store into a new snapshot; ``hit`` is called with the name of each step's
     failpoint.
+
+    It is numbered above every local one, and above the sequence ``above`` of the same epoch.
     """
     directory.mkdir(mode=0o700, exist_ok=True)
     for leftover in directory.glob("*.tmp"):
         leftover.unlink()  # a killed writer's; never had a manifest
     numbers = [m.sequence & 0xFFFFFFFF for m in manifests(directory)]
-    sequence = (store.reload_meta().epoch << 32) | (max(numbers, default=0) + 1)
+    epoch = store.reload_meta().epoch
+    if above >> 32 == epoch:
+        numbers.append(above & 0xFFFFFFFF)
+    sequence = (epoch << 32) | (max(numbers, default=0) + 1)
     path = data_path(directory, sequence)
     hit("after_begin")
     # 1 data: temp file, sync, rename, directory sync
@@ -172,7 +149,9 @@ def take_snapshot(
     manifest = Manifest(
         sequence=sequence, created_ns=now_ns, epoch=meta.epoch, catalogue=f"{meta.catalogue:016x}",
         closed_to=meta.closed_to, positions={s: p["position"] for s, p in positions.items()},
-        log_ids={s: p["log_id"] for s, p in positions.items()}, size_bytes=size, sha256=digest,
+        log_ids={s: p["log_id"] for s, p in positions.items()},
+        watermarks=watermarks_of(positions), offsets=offsets_of(positions),
+        size_bytes=size, sha256=digest,
     )  # fmt: skip
     data = orjson.dumps(msgspec.to_builtins(manifest), option=orjson.OPT_INDENT_2)
     _publish(manifest_path(directory, sequence), iter([data]), lambda: None)

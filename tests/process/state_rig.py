@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,20 @@ def all_logged(site: Site) -> bool:
     return all(words[f"{source}.ended"] for source in SOURCES)
 
 
-def stop_in_the_middle(site: Site, failpoints: str = HANG, *, snapshot: bool) -> None:
+def stop_in_the_middle(
+    site: Site,
+    failpoints: str = HANG,
+    *,
+    snapshot: bool,
+    until: Callable[[], object] = lambda: True,
+) -> None:
     """Run until the correlator hangs in its second commit, then SIGKILL to the whole tree."""
     process = site.start("--end-of-input", failpoints=failpoints)
     try:
         wait_until(lambda: stands_still(site, "correlator") and all_logged(site), site.story)
         if snapshot:
             wait_until(lambda: told(site, "replicator", "snapshot"), site.story)
+        wait_until(until, site.story)
     finally:
         kill_tree(process)
     wait_until(lambda: not site.survivors(), site.story)

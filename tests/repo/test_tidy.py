@@ -26,7 +26,8 @@ DOORS = {
     "yaml": {"sda_pipeline/topology_yaml.py"},
     "pickle": set(),
     "confluent_kafka": set(),
-    "boto3": set(),
+    "boto3": {"sda_pipeline/state/replica.py"},
+    "botocore": {"sda_pipeline/state/replica.py"},
 }
 # What may be called in one place only.
 CALLS = {

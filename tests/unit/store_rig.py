@@ -10,8 +10,9 @@ import numpy as np
 
 from sda_pipeline.records.alert import EPOCH_SHIFT, KIND_RECORDS, Entry
 from sda_pipeline.state.environment import DATA_FILE
+from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
-from sda_pipeline.state.snapshot import Manifest, data_path, manifest_path, take_snapshot
+from sda_pipeline.state.snapshot import data_path, manifest_path, take_snapshot
 from sda_pipeline.state.store import Changes, CorrelatorStore, Meta
 
 EPOCH = 3

@@ -48,7 +48,11 @@ class FakeWorker:
 
     def __init__(self, state: Path, board: Words, **flags: bool) -> None:
         self.topology = SimpleNamespace(
-            state=state, physics=Physics(), event_time=EventTime(), sources=SOURCES
+            state=state,
+            physics=Physics(),
+            event_time=EventTime(),
+            sources=SOURCES,
+            s3=None,
         )
         self.board, self.clock = board, ManualClock(0, 0)
         self.launch = SimpleNamespace(flags=RunFlags(**flags))
@@ -139,6 +143,10 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
     assert [entry.position for entry in opened.checkpoints.outbox] == [at(3), at(4), at(5)]
     (event,) = opened.worker.events
     assert event[0] == "recovered"
+    assert {word: board[word] for word in board if word.startswith("recovered")} == {
+        "recovered_fresh": 1,  # when the state was made
+        "recovered_local": 1,
+    }
     assert (
         event[1] | {"path": "local", "epoch": 1, "positions": {"radar": 9, "optical": 0}}
         == (event[1])
@@ -156,6 +164,7 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
         ({"sink_pos": at(3, 4)}, 5, "the store ends at"),
         ({"sink_pos": 0, "sub_pos": at(3, 4)}, 5, "the sink lacks"),
         ({"epoch": 7}, 8, "the store ends at"),
+        ({"remote_epoch": 6}, 7, "the remote holds snapshots of epoch 6"),
     ],
 )
 def test_what_a_reader_lost_or_has_beyond_it_is_said_again_above_all_known(

@@ -105,7 +105,7 @@ class Rig:
         self.store = CorrelatorStore(state / CORRELATOR)
         fill(self.store, 1, 3)
         self.store.close()  # LMDB: one handle in a process
-        topology = SimpleNamespace(state=state, disk_reserve_bytes=MIB, sources=("radar",))
+        topology = SimpleNamespace(state=state, disk_reserve_bytes=MIB, sources=("radar",), s3=None)
         worker: Any = SimpleNamespace(
             topology=topology, board=Words({"radar.applied": 3}), clock=ManualClock(5, 5),
             event=lambda event, **f: self.events.append((event, f)), fail=lambda _: None,

@@ -25,11 +25,13 @@ STEPS_OF = {
     "subscriber": "operators/subscriber.py",
     "dlq-sink": "operators/dlq_sink.py",
     "replicator": "sda_pipeline/state/snapshot.py",
+    "upload": "sda_pipeline/state/remote.py",
     "reprocess": "sda_pipeline/cli/reprocess/redriving.py",
     "reprocess-migrate": "sda_pipeline/dlq/migration.py",
 }
 # Failpoints of a step that lies beside the numbered ones.
 BESIDE = {
+    "upload": ["operators/uploader.py", "operators/remote_horizon.py"],
     "reprocess": ["sda_pipeline/cli/reprocess/reprocess_commands.py"],
     "reprocess-migrate": ["sda_pipeline/dlq/files.py"],
 }

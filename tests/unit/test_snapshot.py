@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 
 from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
-from sda_pipeline.state.snapshot import (
-    Manifest,
-    Unreadable,
-    every_manifest,
-    manifests,
-    prune,
-    restore,
-)
+from sda_pipeline.state.snapshot import every_manifest, manifests, prune, restore
 from sda_pipeline.state.store import CorrelatorStore
 from tests.unit.store_rig import (
     EPOCH,

@@ -1,0 +1,159 @@
+"""Snapshots in an object store: their layout, the order of an upload, the way back (DESIGN 10).
+
+``<prefix>/<pipeline>/correlator/<sequence, 20 digits>.snap`` and ``.json`` beside it, the manifest
+of the local snapshot byte for byte (SPEC 6). A snapshot without a manifest does not exist. Not when
+to upload (operators/uploader.py) nor when to restore (``recovery.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.state.manifest import Manifest, Unreadable, parse_manifest
+from sda_pipeline.state.objects import Moved, Objects, RemoteError
+from sda_pipeline.state.snapshot import data_path, manifest_path
+from sda_pipeline.vocabulary import RemoteFault
+
+_NAME = re.compile(r"(\d{20})\.(snap|json)")
+_DATA, _MANIFEST = "snap", "json"
+
+
+def another_writer(name: str) -> RemoteError:
+    """A snapshot of this sequence is there, and it is not ours."""
+    hint = "give each pipeline a prefix of its own"
+    why = "another writer's manifest stands there"
+    return RemoteError(f"write {name}", why, RemoteFault.CONFLICT, hint, passing=False)
+
+
+class Listing(NamedTuple):
+    """What the store holds, newest first. ``orphans``: data whose manifest was never written."""
+
+    found: list[Manifest | Unreadable]
+    orphans: list[int]
+
+    @property
+    def good(self) -> list[Manifest]:
+        """The snapshots whose manifest can be read."""
+        return [each for each in self.found if isinstance(each, Manifest)]
+
+
+class RemoteSnapshots:
+    """The snapshots of one pipeline in one bucket."""
+
+    def __init__(self, objects: Objects, prefix: str, pipeline: str, keep: int) -> None:
+        self._objects, self._keep = objects, keep
+        self._place = f"{prefix}/{pipeline}/correlator/"
+        self._read: dict[int, Manifest] = {}  # manifests never change: each is read once
+
+    def key(self, sequence: int, kind: str) -> str:
+        """Where an object of a snapshot lies; ``kind`` is its suffix."""
+        return f"{self._place}{sequence:020d}.{kind}"
+
+    def listing(self) -> Listing:
+        """Read the directory, and the manifests that are new.
+
+        RemoteError when the store does not serve; InvalidConfiguration when a manifest has a newer
+        format version.
+        """
+        there: dict[str, set[int]] = {_DATA: set(), _MANIFEST: set()}
+        for each in self._objects.list(self._place):
+            match = _NAME.fullmatch(each.key.removeprefix(self._place))
+            if match is not None:
+                there[match[2]].add(int(match[1]))
+        self._read = {s: m for s, m in self._read.items() if s in there[_MANIFEST]}
+        found = [self._manifest(s) for s in sorted(there[_MANIFEST], reverse=True)]
+        orphans = sorted(there[_DATA] - there[_MANIFEST], reverse=True)
+        return Listing([each for each in found if each is not None], orphans)
+
+    def _manifest(self, sequence: int) -> Manifest | Unreadable | None:
+        """One manifest; None when it was deleted since the listing."""
+        if sequence in self._read:
+            return self._read[sequence]
+        key = self.key(sequence, _MANIFEST)
+        try:
+            data = self._objects.get(key)
+        except RemoteError as error:
+            if error.fault is RemoteFault.MISSING:
+                return None
+            if error.fault is RemoteFault.DAMAGED:
+                return Unreadable(Path(key), error.why)
+            raise
+        found = parse_manifest(data, Path(key), sequence)
+        if isinstance(found, Manifest):
+            self._read[sequence] = found
+        return found
+
+    def upload(
+        self, directory: Path, manifest: Manifest, hit: Callable[[str], None], moved: Moved
+    ) -> Listing:
+        """Copy one local snapshot there; returns what is there then.
+
+        ``hit`` is called with the name of each step's failpoint. A kill at any of them leaves
+        either no manifest or a whole snapshot. OSError when the local file is gone, StateCorrupt
+        when it is damaged: no manifest is then written.
+        """
+
+        def sent_piece() -> None:
+            moved()
+            hit("upload_part")
+
+        sequence = manifest.sequence
+        path = data_path(directory, sequence)
+        text = manifest_path(directory, sequence).read_bytes()
+        # 1 data, whole or not at all
+        sent = self._objects.put_file(self.key(sequence, _DATA), path, sent_piece)
+        if (sent.size_bytes, sent.sha256) != (manifest.size_bytes, manifest.sha256):
+            raise StateCorrupt(f"upload {path}", "it is not what its manifest says")
+        hit("upload_data")
+        # 2 manifest, last, and only if absent: now the snapshot exists
+        key = self.key(sequence, _MANIFEST)
+        if not self._objects.put_if_absent(key, text):
+            raise another_writer(key)
+        hit("upload_manifest")
+        moved()
+        # 3 delete what is too old, manifests first
+        left = self._prune(self.listing(), moved)
+        hit("upload_pruned")
+        return left
+
+    def _prune(self, listing: Listing, moved: Moved) -> Listing:
+        """Keep the newest readable ones; what cannot be read goes when it is older than these."""
+        kept = listing.good[: self._keep]
+        if len(kept) < self._keep:
+            return listing
+        oldest = kept[-1].sequence
+        for each in listing.found:
+            sequence = each.sequence if isinstance(each, Manifest) else int(each.path.stem)
+            if sequence < oldest:
+                self._objects.delete(self.key(sequence, _MANIFEST))
+                self._objects.delete(self.key(sequence, _DATA))
+                moved()
+        for sequence in listing.orphans:
+            if sequence < oldest:
+                self._objects.delete(self.key(sequence, _DATA))
+                moved()
+        return Listing([*kept], [orphan for orphan in listing.orphans if orphan > oldest])
+
+    def sweep(self) -> int:
+        """Abort what killed uploads have left; only while nothing is uploaded."""
+        return self._objects.abort_uploads(self._place)
+
+    def fetch(self, manifest: Manifest, target: Path, moved: Moved) -> None:
+        """Download a snapshot's data into the file ``target``, synced.
+
+        StateCorrupt when it is missing or not what the manifest says; RemoteError when the store
+        does not serve; OSError when ``target`` cannot be written.
+        """
+        key = self.key(manifest.sequence, _DATA)
+        try:
+            got = self._objects.get_file(key, target, moved)
+        except RemoteError as error:
+            if error.fault is RemoteFault.MISSING:
+                raise StateCorrupt(f"read {key}", "its data is not there") from error
+            raise
+        if (got.size_bytes, got.sha256) != (manifest.size_bytes, manifest.sha256):
+            raise StateCorrupt(f"read {key}", "its size and SHA-256 are not the manifest's")

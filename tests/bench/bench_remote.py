@@ -1,0 +1,119 @@
+"""What a remote store does to the correlator's commits: nothing, it should turn out.
+
+The same live traffic without a remote, with a healthy one, and with one that takes 10 s a call; the
+commit times stand side by side. Needs the real S3 server and the fault proxy (`make infra`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sda_pipeline.clock import Clock
+from sda_pipeline.limits import SECOND_NS
+from tests.bench.bench_figures import CHECKPOINT_P99_MS, Figure, worst_pauses_ms
+from tests.bench.bench_inputs import RATE, SEED, Say, make_catalogue, make_site
+from tests.bench.bench_tree import all_running, command, tree_of
+from tests.process.site import Site
+from tests.servers.fault_proxy import FaultProxies
+from tests.servers.s3_server import REGION, S3Server
+
+SLOW_MS = 10_000
+LEAD_MINUTES = 1.5
+SNAPSHOT_EVERY_S = 5.0  # oftener than by default: more uploads in a short run
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """How much of it."""
+
+    objects: int = 26_000
+    per_minute: float = 120.0
+    warm_up_s: float = 30.0
+    quiet_s: float = 60.0
+
+
+def measure_remote(
+    root: Path, options: RemoteOptions, clock: Clock, say: Say
+) -> tuple[list[Figure], dict[str, Any]]:
+    """Three runs, one after the other. Figures and details."""
+    details: dict[str, Any] = {}
+    with _store(root / "servers") as (server, slow):
+        remotes = {"no remote": "", "healthy remote": server.endpoint, "10 s a call": slow}
+        for name, endpoint in remotes.items():
+            say(f"live traffic with {name}")
+            site = make_site(root / name.replace(" ", "-"), snapshot_every_s=SNAPSHOT_EVERY_S)
+            if endpoint:
+                _point_to(site, server, endpoint, prefix=name.replace(" ", "-"))
+            details[name] = _run(site, options, clock, say)
+    return _figures(details), details
+
+
+@contextmanager
+def _store(directory: Path) -> Iterator[tuple[S3Server, str]]:
+    """The server, and the endpoint behind which it is slow; its credentials are in the
+    environment.
+    """
+    before = dict(os.environ)
+    with S3Server(directory / "s3") as server, FaultProxies(directory / "proxies") as proxies:
+        proxy = proxies.add(server.port.address)
+        proxy.delay(SLOW_MS)
+        os.environ.update(server.environment())
+        try:
+            yield server, f"http://{proxy.address}"
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _point_to(site: Site, server: S3Server, endpoint: str, prefix: str) -> None:
+    s3 = {"bucket": server.bucket, "prefix": prefix, "endpoint": endpoint, "region": REGION}
+    site.write_topology(checkpoint={"every_s": SNAPSHOT_EVERY_S, "s3": s3})
+
+
+def _run(site: Site, options: RemoteOptions, clock: Clock, say: Say) -> dict[str, Any]:
+    """One run; the commits of its quiet span, and what was uploaded meanwhile."""
+    minutes = LEAD_MINUTES + (options.warm_up_s + options.quiet_s) / 60.0
+    make_catalogue(site, options.objects, minutes, None, options.per_minute)
+    with tree_of(site) as tree:
+        tree.start()
+        tree.wait(all_running, "every operator to be ready")
+        with command(site, "sda-sim", "run", "--rate", str(RATE), "--seed", str(SEED)):
+            _sit(clock, options.warm_up_s, "warming up", say)
+            begin = clock.wall_ns()
+            _sit(clock, options.quiet_s, "measuring", say)
+            end = clock.wall_ns()
+        tree.stop()
+    events = site.events("replicator")
+    within = [e for e in events if begin <= e["ts_ns"] <= end]
+    counted = {
+        kind: sum(event["event"] == kind for event in within)
+        for kind in ("snapshot", "uploaded", "upload_failed")
+    }
+    return {"commits": worst_pauses_ms(site.events("correlator"), begin, end), **counted}
+
+
+def _sit(clock: Clock, seconds: float, what: str, say: Say) -> None:
+    say(f"{what} for {seconds:.0f} s")
+    until = clock.monotonic_ns() + round(seconds * SECOND_NS)
+    while (left := until - clock.monotonic_ns()) > 0:
+        clock.sleep(min(1.0, left / SECOND_NS))
+
+
+def _figures(details: dict[str, Any]) -> list[Figure]:
+    figures = []
+    for name, found in details.items():
+        commits = found["commits"]
+        note = (
+            f"{commits['count']} commits; {found['snapshot']} snapshots, {found['uploaded']} "
+            f"uploads, {found['upload_failed']} failed"
+        )
+        figures += [
+            Figure(f"commit p50, {name}", commits["p50"], "ms", note=note),
+            Figure(f"commit p99, {name}", commits["p99"], "ms", at_most=CHECKPOINT_P99_MS),
+        ]
+    return figures

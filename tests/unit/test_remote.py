@@ -1,0 +1,172 @@
+"""Snapshots in an object store: their order of steps, a kill or a fault at each, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
+from sda_pipeline.state.manifest import Manifest, Unreadable
+from sda_pipeline.state.objects import RemoteError
+from sda_pipeline.state.recovery import SNAPSHOTS
+from sda_pipeline.state.remote import RemoteSnapshots
+from sda_pipeline.state.snapshot import manifests
+from sda_pipeline.vocabulary import FAILPOINTS, RemoteFault
+from tests.contracts.directory_objects import DirectoryObjects
+from tests.unit import store_rig
+from tests.unit.store_rig import EPOCH, flip, snapshot_file
+
+PLACE = "p/sda/correlator/"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+class Rig:
+    """Three local snapshots, oldest first, and an empty store."""
+
+    def __init__(self, root: Path, keep: int = 3) -> None:
+        self.state, _ = store_rig.make_state(root)
+        self.directory = self.state / SNAPSHOTS
+        self.local = manifests(self.directory)[::-1]
+        self.objects = DirectoryObjects(root / "objects")
+        self.keep = keep
+        self.hits: list[str] = []
+
+    @property
+    def remote(self) -> RemoteSnapshots:
+        """As another process sees it."""
+        return RemoteSnapshots(self.objects, "p", "sda", self.keep)
+
+    def upload(self, number: int, hit: Callable[[str], None] | None = None) -> list[Manifest]:
+        hit = hit or self.hits.append
+        return self.remote.upload(self.directory, self.local[number], hit, lambda: None).good
+
+    def keys(self) -> list[str]:
+        return [found.key.removeprefix(PLACE) for found in self.objects.list(PLACE)]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def test_an_upload_is_data_then_manifest_then_pruning(rig: Rig) -> None:
+    assert rig.upload(0) == [rig.local[0]]
+    name = f"{(EPOCH << 32) + 1:020d}"
+    assert rig.keys() == [f"{name}.json", f"{name}.snap"]
+    calls = [call.replace(PLACE, "") for call in rig.objects.calls]
+    assert calls[:4] == [f"put {name}.snap", f"put_if_absent {name}.json", f"list {PLACE}"[:5],
+                         f"get {name}.json"]  # fmt: skip
+    assert rig.hits == ["upload_part", "upload_data", "upload_manifest", "upload_pruned"]
+
+
+def test_the_manifest_is_the_local_one_to_the_byte(rig: Rig) -> None:
+    rig.upload(0)
+    local = rig.directory / f"correlator-{rig.local[0].sequence:020d}.json"
+    assert rig.objects.get(f"{PLACE}{rig.local[0].sequence:020d}.json") == local.read_bytes()
+
+
+def test_what_is_fetched_is_what_was_uploaded(rig: Rig, tmp_path: Path) -> None:
+    rig.upload(1)
+    rig.remote.fetch(rig.local[1], tmp_path / "back", lambda: None)
+    assert (tmp_path / "back").read_bytes() == snapshot_file(rig.state, 2).read_bytes()
+
+
+POINTS = [point for point in FAILPOINTS["upload"] if point not in ("upload_listed", "upload_told")]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_any_step_leaves_a_whole_snapshot_or_none(
+    rig: Rig, point: str, tmp_path: Path
+) -> None:
+    def die(hit: str) -> None:
+        if hit == point:
+            raise Killed
+
+    rig.upload(0)
+    with pytest.raises(Killed):
+        rig.upload(1, die)
+    good = rig.remote.listing().good
+    assert good in ([rig.local[0]], [rig.local[1], rig.local[0]])
+    for manifest in good:
+        rig.remote.fetch(manifest, tmp_path / "back", lambda: None)
+    assert rig.upload(1) == [rig.local[1], rig.local[0]], "once more is as if there was no kill"
+    assert len(rig.keys()) == 4
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_only_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
+    rig = Rig(tmp_path, keep)
+    for number in range(3):
+        rig.upload(number)
+    assert rig.remote.listing().good == rig.local[::-1][:keep]
+    assert len(rig.keys()) == 2 * keep
+
+
+def test_leftovers_go_when_as_many_newer_ones_are_there(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, keep=2)
+    first, second, _ = (m.sequence for m in rig.local)
+    rig.objects.put_if_absent(f"{PLACE}{first:020d}.json", b"{")  # unreadable
+    rig.objects.put_if_absent(f"{PLACE}{first - 1:020d}.snap", b"x")  # without a manifest
+    rig.upload(1)
+    assert len(rig.keys()) == 4, "one good one alone pushes nothing out"
+    rig.upload(2)
+    assert rig.keys()[0] == f"{second:020d}.json"
+    assert len(rig.keys()) == 4
+
+
+def test_another_writers_manifest_is_left_alone(rig: Rig) -> None:
+    key = f"{PLACE}{rig.local[0].sequence:020d}.json"
+    rig.objects.put_if_absent(key, b"another")
+    with pytest.raises(RemoteError, match="another writer") as error:
+        rig.upload(0)
+    assert (error.value.fault, error.value.passing) == (RemoteFault.CONFLICT, False)
+    assert rig.objects.get(key) == b"another"
+
+
+def test_a_local_file_that_is_damaged_gets_no_manifest(rig: Rig) -> None:
+    flip(snapshot_file(rig.state, 1), at=9000)
+    with pytest.raises(StateCorrupt, match="not what its manifest says"):
+        rig.upload(0)
+    assert rig.remote.listing().good == []
+    assert rig.remote.listing().orphans == [rig.local[0].sequence]
+
+
+def test_data_that_was_changed_or_cut_is_not_restored(rig: Rig, tmp_path: Path) -> None:
+    rig.upload(0)
+    place = rig.objects.root / f"{PLACE}{rig.local[0].sequence:020d}.snap"
+    whole = place.read_bytes()
+    for spoiled in (whole[:-1], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:], b""):
+        place.write_bytes(spoiled)
+        with pytest.raises(StateCorrupt, match="not the manifest's"):
+            rig.remote.fetch(rig.local[0], tmp_path / "back", lambda: None)
+    place.unlink()
+    with pytest.raises(StateCorrupt, match="its data is not there"):
+        rig.remote.fetch(rig.local[0], tmp_path / "back", lambda: None)
+
+
+def test_a_manifest_in_anothers_place_is_not_taken(rig: Rig) -> None:
+    rig.upload(0)
+    sequence = rig.local[0].sequence
+    data = rig.objects.get(f"{PLACE}{sequence:020d}.json")
+    rig.objects.put_if_absent(f"{PLACE}{sequence + 5:020d}.json", data)
+    newest, *rest = rig.remote.listing().found
+    assert isinstance(newest, Unreadable)
+    assert f"says that it is {sequence}" in newest.why
+    assert rest == [rig.local[0]]
+
+
+def test_a_newer_format_is_refused_not_passed_over(rig: Rig) -> None:
+    rig.objects.put_if_absent(f"{PLACE}{1:020d}.json", b'{"format_version": 99}')
+    with pytest.raises(InvalidConfiguration, match="format version 99"):
+        rig.remote.listing()
+
+
+def test_strange_names_are_none_of_ours(rig: Rig) -> None:
+    for name in ("1.json", "notes.txt", f"{1:020d}.json.bak"):
+        rig.objects.put_if_absent(PLACE + name, b"x")
+    assert rig.remote.listing() == ([], [])
