@@ -96,7 +96,7 @@ class Stage:
         self.board = Words()
         self.topology = SimpleNamespace(
             state=root, sources=tuple(topics), event_time=times, disk_reserve_bytes=0,
-            log_retention_s=3600.0, log_bytes_max=LOG_BYTES_MAX,
+            log_retention_s=3600.0, log_bytes_max=LOG_BYTES_MAX, s3=None,
         )  # fmt: skip
         self.away: list[Window] = []  # of the broker: calls hang
         self.refusing: list[Window] = []  # of the broker: calls fail

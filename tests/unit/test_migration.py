@@ -21,7 +21,9 @@ DAMAGED = b'{"schema_version":2,"broken\n'
 
 
 def old_dlq(directory: Path) -> None:
-    """Two files of version 1 with a line of the future and a damaged one; the newest is in use."""
+    """Two files of version 1 with a line of the future and a damaged one, which the opening moves
+    aside; the newest is in use.
+    """
     directory.mkdir(mode=0o700)
     (directory / "2026-11-22-1.jsonl").write_bytes(
         b"".join(map(old_line, map(entry, range(3)))) + UNKNOWN + DAMAGED
@@ -47,13 +49,14 @@ def test_every_line_is_kept_and_the_marks_stay_right(tmp_path: Path) -> None:
     before = [*read_entries(directory)]
     done = migrate(directory)
     assert [(f.path.name, f.old, dict(f.unknown), f.damaged) for f in done] == [
-        ("2026-11-22-1.jsonl", 3, {7: 1}, 1), ("2026-11-23-1.jsonl", 3, {}, 0)
+        ("2026-11-22-1.jsonl", 3, {7: 1}, 0), ("2026-11-23-1.jsonl", 3, {}, 0)
     ]  # fmt: skip
     after = [*read_entries(directory)]
     assert {e.schema_version for e in after} == {SCHEMA_VERSION}
     assert list(map(encode_line, after)) == list(map(encode_line, before))
     first = (directory / "2026-11-22-1.jsonl").read_bytes()
-    assert first.endswith(UNKNOWN + DAMAGED)
+    assert first.endswith(UNKNOWN)
+    assert (directory / "2026-11-22-1.jsonl.damaged-1").read_bytes() == DAMAGED
     assert derive(directory).marks == {"radar": MARK}
     assert derive(directory).faults == []
     assert [f for f in migration.look(directory) if f.old] == []

@@ -31,7 +31,7 @@ def test_reject_head() -> None:
     assert len(head.pack()) == 56
     assert RejectHead.unpack(memoryview(head.pack())) == head
     assert head.pack()[:8] == bytes([2, 1, 0, 0, 10, 0, 0, 0])
-    with pytest.raises(StateCorrupt, match="47 bytes"):
+    with pytest.raises(StateCorrupt, match="55 bytes"):
         RejectHead.unpack(head.pack()[:-1])
     with pytest.raises(StateCorrupt, match="kind 4"):
         RejectHead.unpack(head._replace(kind=4).pack())

@@ -40,6 +40,9 @@ class Worker:
     def beat(self, _step: object) -> None:
         pass
 
+    def fail(self, point: str) -> None:
+        pass
+
     def event(self, event: str, **_fields: Any) -> None:
         self.events.append(event)
 
