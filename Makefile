@@ -7,7 +7,7 @@ JOBS ?= 2
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint types contracts tidy tests kills simulate bench lock clean
+.PHONY: help setup infra run test check lint types contracts tidy tests kills simulate bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+infra: setup ## fetch real Kafka, S3 and fault proxy into a cache outside the repository
+	@$(BIN)/python -m tests.servers fetch
 
 run: setup ## start the pipeline on synthetic traffic and watch alerts arrive (Ctrl-C drains)
 	@$(BIN)/sda-supervisor demo topology.yaml
