@@ -81,12 +81,16 @@ class Digester:
         self,
         reported: int,
         consumer: Consumer,
-        ends: Mapping[int, int],
+        offsets: Offsets,
         put_back: Callable[[int], None],
     ) -> Reject | None:
         """The next row that the correlator skips and this source has not reported; else None."""
         due = self._withheld.due(reported)
-        return original(due[0], consumer, ends, put_back) if due else None
+        if not due:
+            return None
+        line = due[0]
+        here = offsets.generations.get(line.partition) == line.generation
+        return original(line, consumer, offsets.next if here else {}, put_back)
 
 
 def _name(index: int, batch: Batch, at: int, generations: Mapping[int, int]) -> Culprit:

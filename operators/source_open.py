@@ -56,9 +56,12 @@ def open_source(worker: Worker) -> Opened:
     parts, counts = _last_known(log, position)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"
+    # A first start says at once what is wrong with the broker; a later life has seen it work, and
+    # waits for it as it would have done without dying.
     consumer = open_consumer(
-        topology.broker, spec.topic, topology.pipeline, topology.broker_partitions
-    )
+        topology.broker, spec.topic, topology.group, topology.broker_partitions,
+        kafka=topology.kafka, patient=worker.launch.incarnation > 1,
+    )  # fmt: skip
     return Opened(log, parts, counts, consumer, _dlq_done(worker, log, created=created))
 
 

@@ -12,6 +12,7 @@ from operators.core.batch import EMPTY, reject_at, take
 from sda_pipeline.broker.port import Batch, Consumer, OffsetOutOfRange
 from sda_pipeline.dlq.quarantine_file import NAME, Line, read_quarantine
 from sda_pipeline.limits import BATCH_RAW_BYTES_MAX, DEATHS_BEFORE_PROBE
+from sda_pipeline.records.generations import life_of
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.vocabulary import ErrorKind
@@ -79,7 +80,8 @@ def original(
 
 def _fetch(line: Line, consumer: Consumer, ends: Mapping[int, int]) -> Batch:
     """One message as a batch, EMPTY when the broker has it no more."""
-    if line.partition not in ends or consumer.generation(line.partition) != line.generation:
+    partition, life = line.partition, life_of(line.generation)
+    if partition not in ends or consumer.generation(partition) != life:
         return EMPTY
     lag = consumer.lag()
     for partition, position in ends.items():

@@ -59,7 +59,9 @@ def _open_kafka(
         try:
             consumer.partitions()
         except MissingTopic as error:
-            hint = f"create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
+            hint = (
+                f"create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
+            )
             raise Unreachable(f"consume topic {topic}", error.why, hint) from error
         except Transient as error:
             raise Unreachable(f"consume topic {topic}", error.why, error.hint) from error

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sda_pipeline.broker.kafka_admin import KafkaAdmin, TopicNow
 from sda_pipeline.broker.kafka_settings import consumer_options
@@ -37,7 +37,7 @@ class KafkaConsumer:
         self._unplaced: set[int] = set()  # partitions without a position so far
         self._lost: set[int] = set()  # partitions whose position cannot be read
         self._truncated: set[int] = set()  # of these, the ones that were cut below it
-        self._held: list[Message] = []  # fetched, not handed out
+        self._held: list[Any] = []  # fetched, not handed out
         self._ends: dict[int, int] = {}  # nothing to hand out below, once nothing is held
         self._assigned = self._checked = False
         self._described: tuple[int, TopicNow] | None = None
@@ -163,7 +163,7 @@ class KafkaConsumer:
                 found += self._consumer.consume(most - 1, 0)
         self._checked = False
 
-    def _sort(self, found: list[Message]) -> bool:
+    def _sort(self, found: list[Any]) -> bool:
         """Messages are held, events noted. Whether a message was among them."""
         messages = [message for message in found if message.error() is None]
         self._held += messages
@@ -173,7 +173,7 @@ class KafkaConsumer:
                     self._note(event, event.error())
         return bool(messages)
 
-    def _note(self, event: Message, error: KafkaError) -> None:
+    def _note(self, event: Any, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[event.partition()] = event.offset()
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -211,7 +211,7 @@ class KafkaConsumer:
         return max(min(1, len(self._held)), bisect_right([*accumulate(sizes)], size))
 
 
-def _as_batch(messages: list[Message]) -> Batch:
+def _as_batch(messages: list[Any]) -> Batch:
     count = len(messages)
     headers: list[Any] = [message.headers() for message in messages]
     return Batch(
@@ -226,4 +226,3 @@ def _as_batch(messages: list[Message]) -> Batch:
 
 def _headers(found: list[tuple[str, bytes | None]] | None) -> Headers:
     return tuple((name, value or b"") for name, value in found or ())
-

@@ -1,4 +1,4 @@
-"""Questions to a Kafka cluster, each answered within a bound: topics, offsets, commits. No messages.
+"""Questions to a Kafka cluster, each answered within a bound: topics and offsets. No messages.
 
 It has connections of its own, so that no question waits behind a fetch. A cluster that does not
 answer is Transient here; whoever opens a broker makes it Unreachable.
@@ -24,11 +24,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from sda_pipeline.broker.kafka_settings import KafkaSettings, client_options
-from sda_pipeline.broker.port import GENERATION_BITS
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import InvalidConfiguration, Transient
-from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.limits import LIFE_BITS, SECOND_NS
 
+OLDEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+NEXT: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 LOOK_S = 0.05  # how often a wait looks for an error that makes waiting useless
 SOON_S = 0.02  # how long a commit is waited for after one that was not answered
 HOPELESS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # asking again will not help
@@ -52,7 +53,7 @@ class TopicNow:
     @property
     def generation(self) -> int:
         """The id as the number of the port."""
-        return int.from_bytes(blake2b(self.id.encode(), digest_size=GENERATION_BITS // 8).digest())
+        return int.from_bytes(blake2b(self.id.encode(), digest_size=LIFE_BITS // 8).digest())
 
 
 class Trouble:
@@ -87,7 +88,7 @@ class KafkaAdmin:
         self._commit: Future[Any] | None = None
         self._commits_answered = True
 
-    def make(self, client: Callable[[dict[str, object]], Any], options: dict[str, object]) -> Any:
+    def make(self, client: Callable[[Any], Any], options: dict[str, object]) -> Any:
         """A client of the library; InvalidConfiguration when it refuses the options."""
         try:
             return client(dict(options))
@@ -134,20 +135,18 @@ class KafkaAdmin:
 
     def starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The oldest offset of each partition. Transient."""
-        return self._offsets(topic, partitions, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED)
+        return self._offsets(topic, partitions, OLDEST, IsolationLevel.READ_COMMITTED)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Where committed messages end (the last stable offset). Transient."""
-        return self._offsets(topic, partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return self._offsets(topic, partitions, NEXT, IsolationLevel.READ_COMMITTED)
 
     def written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The next offset to be written, transactions or not. Transient."""
-        return self._offsets(
-            topic, partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED
-        )
+        return self._offsets(topic, partitions, NEXT, IsolationLevel.READ_UNCOMMITTED)
 
     def _offsets(
-        self, topic: str, partitions: Iterable[int], which: OffsetSpec, isolation: IsolationLevel
+        self, topic: str, partitions: Iterable[int], which: Any, isolation: IsolationLevel
     ) -> dict[int, int]:
         asked = self._client.list_offsets(
             {TopicPartition(topic, partition): which for partition in partitions},

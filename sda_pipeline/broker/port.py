@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from sda_pipeline.errors import SdaError
 
-GENERATION_BITS = 24  # of the number by which a broker tells a partition's lives apart
-
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -65,7 +63,7 @@ class Consumer(Protocol):
         """The topic's partitions as of now; new ones are consumed from offset 0 from here on."""
 
     def generation(self, partition: int) -> int:
-        """The partition's life as of now: another number, below 2**GENERATION_BITS, each time it
+        """The partition's life as of now: another number, below 2**LIFE_BITS, each time it
         is created anew. A later ``seek`` means this life.
         """
 

@@ -25,7 +25,9 @@ DOORS = {
     "subprocess": {"supervisor/process.py"},
     "yaml": {"sda_pipeline/topology_yaml.py"},
     "pickle": set(),
-    "confluent_kafka": set(),
+    "confluent_kafka": {
+        f"sda_pipeline/broker/{name}.py" for name in ("kafka", "kafka_admin", "kafka_producer")
+    },
     "boto3": set(),
 }
 # What may be called in one place only.

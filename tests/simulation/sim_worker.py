@@ -75,7 +75,7 @@ class SimWorker(Worker):
         self.board.set(f"{self.name}.ready", 1)
         self.host.became_ready(self)
 
-    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
+    def wait(self, timeout_s: float, fds: Sequence[int] = (), *, step: object = None) -> None:
         self.due = self.clock.monotonic_ns() + round(timeout_s * SECOND_NS)
         self._waits_for = fds
         self.fiber.pause()
