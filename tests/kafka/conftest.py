@@ -12,11 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.kafka_site import TOPICS, on_kafka
+from tests.process.conftest import prepared, undisturbed
+from tests.process.flow import Run
+from tests.process.site import Site
 from tests.servers.demand import demand
 from tests.servers.java_runtime import java_home
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 from tests.servers.recipes import installed_kafka
+
+__all__ = ["prepared", "undisturbed"]  # the input, and the finals of the embedded broker
 
 NewKafka = Callable[..., KafkaServer]
 
@@ -52,3 +58,34 @@ def topics(kafka: KafkaServer) -> Topics:
 def topic(topics: Topics) -> str:
     """A topic of one partition for this test alone."""
     return topics.create(f"t-{secrets.token_hex(6)}")
+
+
+# --- whole pipelines on the real broker ---------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(
+    prepared: Site,
+    kafka: KafkaServer, topics: Topics, tmp_path: Path,
+) -> Iterator[Site]:  # fmt: skip
+    """The input of the embedded runs, recorded; empty topics on the shared broker."""
+    site = on_kafka(prepared, tmp_path / "site", kafka)
+    for topic in TOPICS:
+        topics.create(topic)
+    yield site
+    site.clear()
+    for topic in TOPICS:
+        topics.delete(topic)
+
+
+@pytest.fixture
+def site(recorded: Site) -> Site:
+    """The same, all of it in the broker."""
+    recorded.fill()
+    return recorded
+
+
+@pytest.fixture
+def run(recorded: Site) -> Run:
+    """A running pipeline; ``run.play()`` lets the recording flow into it."""
+    return Run(recorded)
