@@ -53,18 +53,19 @@ def _open_kafka(
     from sda_pipeline.broker.kafka import KafkaConsumer
     from sda_pipeline.broker.kafka_admin import KafkaAdmin, MissingTopic
 
-    servers = servers_of(url)
+    servers, action = servers_of(url), f"consume topic {topic}"
     consumer = KafkaConsumer(KafkaAdmin(servers, settings, clock), topic, group, clock)
-    if not patient:
-        try:
+    try:
+        if not patient:
             consumer.partitions()
-        except MissingTopic as error:
+    except Transient as error:
+        consumer.close()
+        hint = error.hint
+        if isinstance(error, MissingTopic):
             hint = (
                 f"create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
             )
-            raise Unreachable(f"consume topic {topic}", error.why, hint) from error
-        except Transient as error:
-            raise Unreachable(f"consume topic {topic}", error.why, error.hint) from error
+        raise Unreachable(action, error.why, hint) from error
     return consumer
 
 
@@ -90,6 +91,7 @@ def open_producer(
     try:
         admin.ping()
     except Transient as error:
+        admin.close()
         raise Unreachable("produce", error.why, error.hint) from error
     return KafkaProducer(admin)
 

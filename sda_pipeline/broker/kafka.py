@@ -15,6 +15,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sda_pipeline.broker.kafka_admin import KafkaAdmin, TopicNow
+from sda_pipeline.broker.kafka_group import KafkaGroup
 from sda_pipeline.broker.kafka_settings import consumer_options
 from sda_pipeline.broker.port import Batch, Headers, OffsetOutOfRange
 from sda_pipeline.clock import Clock
@@ -28,9 +29,10 @@ class KafkaConsumer:
     """One group's reader of one topic. See ``port.Consumer``."""
 
     def __init__(self, admin: KafkaAdmin, topic: str, group: str, clock: Clock) -> None:
-        self._admin, self._name, self._group, self._clock = admin, topic, group, clock
+        self._admin, self._name, self._clock = admin, topic, clock
         options = admin.options | consumer_options(group)
         self._consumer = admin.make(Consumer, options)
+        self._group = KafkaGroup(admin, self._consumer, topic)
         self._positions: dict[int, int] = {}  # of what is handed out next
         self._lives: dict[int, str] = {}  # the topic id that each position means
         self._told: dict[int, str] = {}  # the topic id ``generation`` last told
@@ -90,21 +92,20 @@ class KafkaConsumer:
         return batch
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Waits a bounded time for the answer. Each offset says of which topic id it is."""
-        by_life: dict[str, dict[int, int]] = {}
-        for partition, offset in offsets.items():
-            by_life.setdefault(self._lives[partition], {})[partition] = offset
-        for life, part in by_life.items():
-            self._admin.commit(self._group, self._name, part, life)
+        """Waits a bounded time for the answer."""
+        self._group.commit(offsets, self._lives)
 
     def committed(self) -> dict[int, int]:
         """See the port; one that others committed says of no topic id and is taken as it is."""
         topic = self._describe()
-        found = self._admin.committed(self._group, self._name, topic.partitions)
+        found = self._group.committed(topic.partitions)
         return {p: offset for p, (offset, life) in found.items() if life in ("", topic.id)}
 
     def lag(self) -> dict[int, int]:
-        """See the port; of another life than the position's, all of it."""
+        """See the port; of another life than the position's, all of it.
+
+        What an open transaction holds back waits as well: its messages are older than they come.
+        """
         self._place()
         known = tuple(self._positions)
         ends = self._admin.ends(self._name, known)
@@ -119,7 +120,11 @@ class KafkaConsumer:
 
     def close(self) -> None:
         """Let go of the connections."""
+        self._held = []
+        self._group.close()
         self._consumer.close()
+        del self._consumer
+        self._admin.close()
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class KafkaConsumer:
             return
         partition = min(self._lost)
         start = self._admin.starts(self._name, (partition,))[partition]
-        end = self._admin.written(self._name, (partition,))[partition]
+        end = self._admin.ends(self._name, (partition,))[partition]
         at = self._positions[partition]
         if partition in self._truncated:
             end = min(end, at - 1)  # what lies above is not what it was

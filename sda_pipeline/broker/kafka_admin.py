@@ -1,12 +1,14 @@
 """Questions to a Kafka cluster, each answered within a bound: topics and offsets. No messages.
 
 It has connections of its own, so that no question waits behind a fetch. A cluster that does not
-answer is Transient here; whoever opens a broker makes it Unreachable.
+answer is Transient here; whoever opens a broker makes it Unreachable. Nothing here asks a group's
+coordinator: librdkafka 2.16 aborts the process when such an answer comes after its time
+(``rd_kafka_enq_once_del_source_return``); a group's offsets are its consumer's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from hashlib import blake2b
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -31,7 +32,6 @@ from sda_pipeline.limits import LIFE_BITS, SECOND_NS
 OLDEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 NEXT: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 LOOK_S = 0.05  # how often a wait looks for an error that makes waiting useless
-SOON_S = 0.02  # how long a commit is waited for after one that was not answered
 HOPELESS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # asking again will not help
 TOPIC_CONFIG = {
     "retention.ms": "-1",  # playback has old timestamps: it would be deleted at once
@@ -85,8 +85,6 @@ class KafkaAdmin:
         self.trouble = Trouble()
         self.options = client_options(servers, settings) | {"error_cb": self.trouble.heard}
         self._client = self.make(AdminClient, self.options)
-        self._commit: Future[Any] | None = None
-        self._commits_answered = True
 
     def make(self, client: Callable[[Any], Any], options: dict[str, object]) -> Any:
         """A client of the library; InvalidConfiguration when it refuses the options."""
@@ -102,6 +100,12 @@ class KafkaAdmin:
         """Return when the cluster answers. Transient."""
         asked = self._client.describe_cluster(request_timeout=self.settings.timeout_s)
         self._answer("ask for the cluster", asked)
+
+    def close(self) -> None:
+        """Let go of the connections, here and now: left to the garbage collector, the library's
+        client may be destroyed by a thread of its own, which it does not survive.
+        """
+        del self._client
 
     # --- topics -----------------------------------------------------------------------------
 
@@ -135,63 +139,26 @@ class KafkaAdmin:
 
     def starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The oldest offset of each partition. Transient."""
-        return self._offsets(topic, partitions, OLDEST, IsolationLevel.READ_COMMITTED)
+        return self._offsets(topic, partitions, OLDEST)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Where committed messages end (the last stable offset). Transient."""
-        return self._offsets(topic, partitions, NEXT, IsolationLevel.READ_COMMITTED)
+        """The next offset to be written of each partition, open transactions or not. Transient."""
+        return self._offsets(topic, partitions, NEXT)
 
-    def written(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The next offset to be written, transactions or not. Transient."""
-        return self._offsets(topic, partitions, NEXT, IsolationLevel.READ_UNCOMMITTED)
-
-    def _offsets(
-        self, topic: str, partitions: Iterable[int], which: Any, isolation: IsolationLevel
-    ) -> dict[int, int]:
+    def _offsets(self, topic: str, partitions: Iterable[int], which: Any) -> dict[int, int]:
         asked = self._client.list_offsets(
             {TopicPartition(topic, partition): which for partition in partitions},
-            isolation_level=isolation, request_timeout=self.settings.timeout_s,
-        )  # fmt: skip
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=self.settings.timeout_s,
+        )
         action = f"ask for the offsets of {topic}"
         return {at.partition: int(self._answer(action, f).offset) for at, f in asked.items()}
 
-    # --- a group's offsets ------------------------------------------------------------------
-
-    def commit(self, group: str, topic: str, offsets: Mapping[int, int], topic_id: str) -> None:
-        """Commit, and wait for the answer; Transient when there is none in time or it is a no.
-
-        An answer still outstanding is not waited for: the next batch's commit says more anyway.
-        """
-        action = f"commit offsets of {topic}"
-        if self._commit is not None and not self._commit.done():
-            raise Transient(action, "the last commit is not answered yet")
-        at = [TopicPartition(topic, p, o, topic_id) for p, o in offsets.items()]
-        self._commit = self._client.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, at)], request_timeout=self.settings.timeout_s
-        )[group]
-        within_s = self.settings.timeout_s if self._commits_answered else SOON_S
-        self._commits_answered = False
-        done = self._answer(action, self._commit, within_s)
-        self._commits_answered = True
-        for partition in done.topic_partitions:
-            if partition.error is not None:
-                raise Transient(action, partition.error.str())
-
-    def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Any]:
-        """(offset, topic id it was committed with) by partition, where there is one. Transient."""
-        at = [TopicPartition(topic, partition) for partition in partitions]
-        asked = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, at)], request_timeout=self.settings.timeout_s
-        )[group]
-        found = self._answer(f"ask for the offsets of group {group}", asked).topic_partitions
-        return {p.partition: (p.offset, p.metadata or "") for p in found if p.offset >= 0}
-
     # --- waiting ----------------------------------------------------------------------------
 
-    def _answer(self, action: str, future: Future[Any], within_s: float | None = None) -> Any:
+    def _answer(self, action: str, future: Future[Any]) -> Any:
         """What the cluster answers, within the bound; Transient with the best reason known."""
-        within_ns = round((within_s or self.settings.timeout_s) * SECOND_NS)
-        deadline = self._clock.monotonic_ns() + within_ns
+        deadline = self._clock.monotonic_ns() + round(self.settings.timeout_s * SECOND_NS)
         while True:
             left_s = (deadline - self._clock.monotonic_ns()) / SECOND_NS
             try:
@@ -202,7 +169,7 @@ class KafkaAdmin:
                     raise self._silence(action) from None
             except KafkaException as error:
                 self._client.poll(0)
-                raise self._refusal(action, error) from error
+                raise self.refusal(action, error) from error
 
     def _silence(self, action: str) -> Transient:
         hopeless, told = self.trouble.hopeless, self.trouble.taken()
@@ -212,9 +179,12 @@ class KafkaAdmin:
         why = f"Kafka at {self.servers} does not answer" + (f" ({told})" if told else "")
         return Transient(action, why, "start it, or correct the topology's broker")
 
-    def _refusal(self, action: str, error: KafkaException) -> Transient:
+    def refusal(self, action: str, error: KafkaException) -> Transient:
+        """What a client of this cluster was told instead of an answer."""
         told = error.args[0]
-        if told.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, *HOPELESS):
+        if told.code() < 0:  # the client's own words for an answer that never came
+            if not self.trouble.hopeless:
+                self.trouble.heard(told)
             return self._silence(action)
         kind = MissingTopic if told.code() == KafkaError.UNKNOWN_TOPIC_OR_PART else Transient
         return kind(action, f"Kafka at {self.servers} answers: {told.str()}")

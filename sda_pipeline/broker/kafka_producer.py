@@ -69,6 +69,8 @@ class KafkaProducer:
         """Let go of it; what is not flushed is gone."""
         self._client.purge()
         self._client.flush(0)
+        del self._client
+        self._admin.close()
 
     def _room(self, messages: int, size: int) -> bool:
         """Whether so much fits; into an empty client anything does."""

@@ -26,7 +26,8 @@ DOORS = {
     "yaml": {"sda_pipeline/topology_yaml.py"},
     "pickle": set(),
     "confluent_kafka": {
-        f"sda_pipeline/broker/{name}.py" for name in ("kafka", "kafka_admin", "kafka_producer")
+        f"sda_pipeline/broker/{name}.py"
+        for name in ("kafka", "kafka_admin", "kafka_group", "kafka_producer")
     },
     "boto3": set(),
 }
