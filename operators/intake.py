@@ -57,10 +57,13 @@ class Intake:
         """Take up partitions that are new at the broker; with ``every``, seek the known ones
         too.
         """
-        for partition in self.consumer.partitions():
-            if every or partition not in self.offsets.next:
-                self.clock.add(partition)
-                self.locate(partition)
+        found = self.consumer.partitions()
+        new = [partition for partition in found if partition not in self.offsets.next]
+        for partition in found if every else new:
+            self.clock.add(partition)
+            self.locate(partition)
+        if new:
+            self.worker.event("partitions_taken_up", partitions=new)
 
     def locate(self, partition: int, end: int | None = None) -> None:
         """Seek to where the log says; what the broker no longer has is counted and told."""

@@ -37,11 +37,11 @@ class KafkaConsumer:
         self._lives: dict[int, str] = {}  # the topic id that each position means
         self._told: dict[int, str] = {}  # the topic id ``generation`` last told
         self._unplaced: set[int] = set()  # partitions without a position so far
-        self._lost: set[int] = set()  # partitions whose position cannot be read
+        self._suspect: set[int] = set()  # partitions where something fetched was out of range
         self._truncated: set[int] = set()  # of these, the ones that were cut below it
         self._held: list[Any] = []  # fetched, not handed out
         self._ends: dict[int, int] = {}  # nothing to hand out below, once nothing is held
-        self._assigned = self._checked = False
+        self._assigned = self._checked = self._closed = False
         self._described: tuple[int, TopicNow] | None = None
 
     def partitions(self) -> tuple[int, ...]:
@@ -69,16 +69,20 @@ class KafkaConsumer:
         self._lives[partition] = self._told.get(partition) or self._describe().id
         self._positions[partition] = offset
         self._unplaced.discard(partition)
-        self._lost.discard(partition)
+        self._suspect.discard(partition)
         self._truncated.discard(partition)
         self._assigned = False
 
     def consume(self, max_messages: int, max_bytes: int, timeout_s: float) -> Batch:
         """See the port."""
-        self._assign()
-        if not self._held:
-            self._fetch(max_messages, timeout_s)
-        self._check()
+        deadline = self._clock.monotonic_ns() + round(timeout_s * SECOND_NS)
+        while True:
+            self._assign()
+            if not self._held:
+                self._fetch(max_messages, deadline)
+            self._check()
+            if self._assigned or self._clock.monotonic_ns() >= deadline:
+                break
         count = self._fitting(max_messages, max_bytes)
         taken, self._held = self._held[:count], self._held[count:]
         batch = _as_batch(taken)
@@ -119,12 +123,13 @@ class KafkaConsumer:
         }
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self._held = []
-        self._group.close()
-        self._consumer.close()
-        del self._consumer
-        self._admin.close()
+        """Let go of the connections, once."""
+        if not self._closed:
+            self._closed, self._held = True, []
+            self._group.close()
+            self._consumer.close()
+            del self._consumer
+            self._admin.close()
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -155,11 +160,10 @@ class KafkaConsumer:
         )
         self._assigned = True
 
-    def _fetch(self, most: int, timeout_s: float) -> None:
-        """Hold what is there; wait for a first message up to the timeout."""
-        deadline = self._clock.monotonic_ns() + round(timeout_s * SECOND_NS)
+    def _fetch(self, most: int, deadline: int) -> None:
+        """Hold what is there; wait for a first message up to the deadline."""
         found = self._consumer.consume(most, 0)
-        while not self._sort(found) and not self._lost:
+        while not self._sort(found) and not self._suspect:
             left_s = (deadline - self._clock.monotonic_ns()) / SECOND_NS
             if left_s <= 0:
                 break
@@ -182,9 +186,9 @@ class KafkaConsumer:
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[event.partition()] = event.offset()
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._lost.add(event.partition())
+            self._suspect.add(event.partition())
         elif error.code() == KafkaError._LOG_TRUNCATION:  # and written anew, by its leader's epoch
-            self._lost.add(event.partition())
+            self._suspect.add(event.partition())
             self._truncated.add(event.partition())
         elif error.fatal():
             raise SdaError(f"consume {self._name}", error.str(), "it is tried in a new process")
@@ -194,21 +198,25 @@ class KafkaConsumer:
     def _check(self) -> None:
         """OffsetOutOfRange unless every position can be read and what is held is of its life."""
         if self._held and not self._checked:
-            topic = self._describe()
-            self._lost |= {p for p, life in self._lives.items() if life != topic.id}
-            self._checked = not self._lost
-        elif self._described is not None:  # as a question about the lag has found it
-            seen = self._described[1].id
-            self._lost |= {p for p, life in self._lives.items() if life != seen}
-        if not self._lost:
-            return
-        partition = min(self._lost)
-        start = self._admin.starts(self._name, (partition,))[partition]
-        end = self._admin.ends(self._name, (partition,))[partition]
-        at = self._positions[partition]
-        if partition in self._truncated:
-            end = min(end, at - 1)  # what lies above is not what it was
-        raise OffsetOutOfRange(self._name, partition, at, start, end)
+            self._describe()
+        strange: set[int] = set()
+        if self._described is not None:  # now, or when the lag was last asked for
+            now = self._described[1].id
+            strange = {p for p, life in self._lives.items() if life != now}
+        self._checked = not strange
+        for partition in sorted(strange | self._suspect):
+            start = self._admin.starts(self._name, (partition,))[partition]
+            end = self._admin.ends(self._name, (partition,))[partition]
+            at = self._positions[partition]
+            if partition in self._truncated:
+                end = min(end, at - 1)  # what lies above is not what it was
+            if partition in strange or not start <= at <= end:
+                raise OffsetOutOfRange(self._name, partition, at, start, end)
+            # A word about an earlier position, or about what was fetched ahead of this one.
+            self._suspect.discard(partition)
+            self._assigned = False
+        if not self._assigned:
+            self._held = []
 
     def _fitting(self, most: int, size: int) -> int:
         """How many of the held messages are within both bounds; at least one if there is any."""

@@ -64,7 +64,9 @@ class Trouble:
 
     def heard(self, error: KafkaError) -> None:
         """Called by a client, from whichever of its calls serves callbacks."""
-        if self.error is None or self.error.code() not in HOPELESS:
+        known = self.error
+        summary = error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT)
+        if known is None or not (known.code() in HOPELESS or summary):
             self.error = error
 
     @property
@@ -183,8 +185,7 @@ class KafkaAdmin:
         """What a client of this cluster was told instead of an answer."""
         told = error.args[0]
         if told.code() < 0:  # the client's own words for an answer that never came
-            if not self.trouble.hopeless:
-                self.trouble.heard(told)
+            self.trouble.heard(told)
             return self._silence(action)
         kind = MissingTopic if told.code() == KafkaError.UNKNOWN_TOPIC_OR_PART else Transient
         return kind(action, f"Kafka at {self.servers} answers: {told.str()}")

@@ -24,7 +24,7 @@ class KafkaProducer:
     def __init__(self, admin: KafkaAdmin) -> None:
         self._admin = admin
         self._client = admin.make(Producer, admin.options | producer_options())
-        self._unsent_bytes = 0
+        self._unsent_bytes, self._closed = 0, False
         self._refused: KafkaError | None = None
 
     def create_topic(self, topic: str, partitions: int) -> None:
@@ -66,11 +66,13 @@ class KafkaProducer:
             raise Transient("flush what was produced", why + (f" ({told})" if told else ""))
 
     def close(self) -> None:
-        """Let go of it; what is not flushed is gone."""
-        self._client.purge()
-        self._client.flush(0)
-        del self._client
-        self._admin.close()
+        """Let go of it, once; what is not flushed is gone."""
+        if not self._closed:
+            self._closed = True
+            self._client.purge()
+            self._client.flush(0)
+            del self._client
+            self._admin.close()
 
     def _room(self, messages: int, size: int) -> bool:
         """Whether so much fits; into an empty client anything does."""

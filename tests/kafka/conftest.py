@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.kafka_site import TOPICS, on_kafka
+from tests.kafka.kafka_site import TOPICS, Own, create_topics, on_kafka
 from tests.process.conftest import prepared, undisturbed
 from tests.process.flow import Run
 from tests.process.site import Site
@@ -70,8 +70,7 @@ def recorded(
 ) -> Iterator[Site]:  # fmt: skip
     """The input of the embedded runs, recorded; empty topics on the shared broker."""
     site = on_kafka(prepared, tmp_path / "site", kafka)
-    for topic in TOPICS:
-        topics.create(topic)
+    create_topics(topics)
     yield site
     site.clear()
     for topic in TOPICS:
@@ -89,3 +88,23 @@ def site(recorded: Site) -> Site:
 def run(recorded: Site) -> Run:
     """A running pipeline; ``run.play()`` lets the recording flow into it."""
     return Run(recorded)
+
+
+def _own(prepared: Site, tmp_path: Path, kafka: KafkaServer) -> Iterator[Own]:
+    topics = Topics(kafka)
+    create_topics(topics)
+    site = on_kafka(prepared, tmp_path / "site", kafka)
+    yield Own(kafka, topics, site)
+    site.clear()
+
+
+@pytest.fixture
+def own(prepared: Site, tmp_path: Path, new_kafka: NewKafka) -> Iterator[Own]:
+    """A pipeline on a broker of its own, which may be killed."""
+    yield from _own(prepared, tmp_path, new_kafka())
+
+
+@pytest.fixture
+def own_three(prepared: Site, tmp_path: Path, new_kafka: NewKafka) -> Iterator[Own]:
+    """The same on three brokers, every topic with three replicas."""
+    yield from _own(prepared, tmp_path, new_kafka(nodes=3))

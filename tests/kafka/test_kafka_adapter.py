@@ -32,6 +32,7 @@ def consuming(
     kafka: KafkaServer, topic: str, settings: KafkaSettings = PATIENT
 ) -> Iterator[Consumer]:
     consumer = open_consumer(f"kafka://{kafka.bootstrap}", topic, "group", 1, kafka=settings)
+    consumer.seek(0, 0)  # as a source does; nobody waits for the group's coordinator
     try:
         yield consumer
     finally:

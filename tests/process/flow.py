@@ -31,10 +31,10 @@ class Run:
         self.pipeline = self.site.start()
         wait_until(self.all_running, self.story)
 
-    def play(self) -> None:
-        """Begin to play the recording into the broker."""
+    def play(self, recording: str = "traffic.jsonl") -> None:
+        """Begin to play a recording into the broker."""
         self.traffic = subprocess.Popen(
-            self.site.command("sda-sim", "play", "traffic.jsonl", "--speed", PLAY_SPEED, "--json"),
+            self.site.command("sda-sim", "play", recording, "--speed", PLAY_SPEED, "--json"),
             cwd=self.site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -76,12 +76,28 @@ class Run:
             return False
         return True
 
-    def finish(self, undisturbed: dict[str, str]) -> None:
-        """Let the traffic end, stop, finish the finite input, check everything."""
-        assert self.traffic.wait(120) == 0
+    def caught_up(self) -> bool:
+        """Whether every source has logged all that its broker has, and the correlator has it."""
+        try:
+            words = ask(self.site.state, "board", "read the board")["words"]
+        except SdaError:
+            return False
+        sources = ("radar", "optical", "isl")
+        return all(
+            words[f"{s}.lag"] == 0 and words[f"{s}.log_end"] == words[f"{s}.applied"]
+            for s in sources
+        )
+
+    def stop(self) -> None:
+        """Drain it, once everything runs."""
         wait_until(self.all_running, self.story)
         self.site.run("sda-supervisor", "stop", "--state", "state")
         assert self.pipeline.wait(60) == 0, self.story()
+
+    def finish(self, undisturbed: dict[str, str]) -> None:
+        """Let the traffic end, stop, finish the finite input, check everything."""
+        assert self.traffic.wait(120) == 0
+        self.stop()
         self.site.finish()
         try:
             verdict.check(self.site, undisturbed)
