@@ -131,10 +131,11 @@ def test_retention_removed_what_we_want(own: Own) -> None:
     assert run.signalled("radar", signal.SIGSTOP)
     assert run.traffic.poll() is None, "the traffic must outlast the stop"
     assert run.traffic.wait(120) == 0
-    end = own.topics.offsets("sda.obs.radar")[1]
-    own.topics.truncate("sda.obs.radar", 0, end - 50)
     own.kafka.kill()
     own.kafka.start()
+    wait_until(lambda: own.topics.leaders("sda.obs.radar"), run.story)
+    end = own.topics.offsets("sda.obs.radar")[1]
+    own.topics.truncate("sda.obs.radar", 0, end - 50)
     assert run.signalled("radar", signal.SIGCONT)
     wait_until(run.caught_up, run.story)
     run.stop()

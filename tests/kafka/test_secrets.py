@@ -126,3 +126,4 @@ def test_nobody_listens(guarded: Site) -> None:
     )  # fmt: skip
     assert play.returncode == ExitCode.UNREACHABLE
     assert play.stderr.startswith(f"cannot produce: Kafka at {port.address} does not answer")
+    port.release()
