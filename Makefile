@@ -7,10 +7,10 @@ JOBS ?= 2
 SEEDS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup infra run test check lint types contracts tidy tests kills simulate bench lock clean
+.PHONY: help setup infra run test check lint types contracts tidy servers tests test-kafka test-s3 kills simulate bench lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv with everything the project needs
 
@@ -22,8 +22,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-infra: setup ## fetch real Kafka, S3 and fault proxy into a cache outside the repository
+infra: setup ## fetch real Kafka, S3 and fault proxy, once, into a cache outside the repository
 	@$(BIN)/python -m tests.servers fetch
+
+# The same before all tests: outside CI what cannot be had is named, and its tests skip.
+servers: setup
+	@$(BIN)/python -m tests.servers fetch --optional
 
 run: setup ## start the pipeline on synthetic traffic and watch alerts arrive (Ctrl-C drains)
 	@$(BIN)/sda-supervisor demo topology.yaml
@@ -45,10 +49,16 @@ contracts: setup
 tidy: setup
 	$(BIN)/pytest -q tests/repo
 
-tests: setup
+tests: setup servers
 	$(BIN)/pytest -q -n $(JOBS) --dist worksteal --ignore=tests/repo -m "not slow"
 
-kills: setup ## the slow tests: one kill per run, in every gap of every operator
+test-kafka: infra ## the tests on a real Apache Kafka
+	$(BIN)/pytest -q -m kafka tests
+
+test-s3: infra ## the tests on a real S3 server
+	$(BIN)/pytest -q -m s3 tests
+
+kills: setup servers ## the slow tests: one kill per run, in every gap of every operator
 	$(BIN)/pytest -q -n $(JOBS) -m slow tests
 
 simulate: setup ## run SEEDS=10000 deterministic schedules of the whole chain under faults

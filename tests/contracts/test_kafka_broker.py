@@ -8,8 +8,8 @@ import pytest
 
 from tests.contracts.broker_suite import BrokerSuite
 from tests.contracts.kafka_harness import Kafka
-from tests.kafka.conftest import kafka
 from tests.servers.kafka_server import KafkaServer
+from tests.servers.server_fixtures import kafka
 
 pytestmark = pytest.mark.kafka
 __all__ = ["kafka"]  # the fixture

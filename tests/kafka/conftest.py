@@ -1,13 +1,10 @@
-"""One real broker for the tests of a worker, started when the first of them asks for it.
-
-Tests that kill or reconfigure a broker make their own by ``new_kafka``.
+"""The real servers for the tests of this folder, all of which carry the marker ``kafka``; and whole
+pipelines on the real broker, with the input and the finals of the embedded broker's runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,48 +13,17 @@ from tests.kafka.kafka_site import TOPICS, Own, create_topics, on_kafka
 from tests.process.conftest import prepared, undisturbed
 from tests.process.flow import Run
 from tests.process.site import Site
-from tests.servers.demand import demand
-from tests.servers.java_runtime import java_home
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
-from tests.servers.recipes import installed_kafka
+from tests.servers.server_fixtures import *  # noqa: F403
+from tests.servers.server_fixtures import NewKafka
 
 __all__ = ["prepared", "undisturbed"]  # the input, and the finals of the embedded broker
 
-NewKafka = Callable[..., KafkaServer]
 
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """One node, plaintext, shared: use topics and groups of your own, leave it running."""
-    demand(java_home, installed_kafka)
-    with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
-        yield server
-
-
-@pytest.fixture
-def new_kafka(tmp_path: Path) -> Iterator[NewKafka]:
-    """``new_kafka(nodes=3, security=..., extra=...)``: a cluster of the test's own, started."""
-    demand(java_home, installed_kafka)
-    with contextlib.ExitStack() as stack:
-
-        def start(**options: object) -> KafkaServer:
-            directory = tmp_path / f"kafka-{len(list(tmp_path.glob('kafka-*')))}"
-            return stack.enter_context(KafkaServer(directory, **options))
-
-        yield start
-
-
-@pytest.fixture
-def topics(kafka: KafkaServer) -> Topics:
-    """Topics of the shared broker."""
-    return Topics(kafka)
-
-
-@pytest.fixture
-def topic(topics: Topics) -> str:
-    """A topic of one partition for this test alone."""
-    return topics.create(f"t-{secrets.token_hex(6)}")
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """So that `make test-kafka` forgets none."""
+    item.add_marker("kafka")
 
 
 # --- whole pipelines on the real broker ---------------------------------------------------------

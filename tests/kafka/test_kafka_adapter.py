@@ -17,10 +17,10 @@ from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import SdaError, Transient
 from sda_pipeline.limits import MIB
 from tests.contracts.broker_suite import drain, messages
-from tests.kafka.conftest import NewKafka
 from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import QUIET, Topics
+from tests.servers.server_fixtures import NewKafka
 
 pytestmark = pytest.mark.kafka
 LONG_S = 20.0

@@ -11,7 +11,6 @@ import pytest
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import ExitCode
-from tests.kafka.conftest import NewKafka
 from tests.kafka.kafka_site import create_topics, on_kafka
 from tests.process import verdict
 from tests.process.site import Site
@@ -20,6 +19,7 @@ from tests.servers.kafka_properties import Security
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 from tests.servers.loopback_ports import Port
+from tests.servers.server_fixtures import NewKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
 VARIABLE = "SDA_TEST_KAFKA_PASSWORD"

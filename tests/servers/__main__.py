@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import ExitCode, SdaError
@@ -39,6 +40,18 @@ def fetch(*, optional: bool) -> int:
     return ExitCode.UNREACHABLE
 
 
+def run(options: argparse.Namespace) -> int:
+    """Both servers, for a command or until Ctrl-C."""
+    from tests.servers.serve import Topic, serve  # needs the clients; fetching does not
+
+    try:
+        topics = [Topic.parse(text) for text in options.topic]
+        return serve(options.directory, topics, options.argv)
+    except SdaError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
 def main() -> int:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
@@ -47,8 +60,14 @@ def main() -> int:
     fetching.add_argument(
         "--optional", action="store_true", help="no failure outside CI: the tests will skip"
     )
+    running = commands.add_parser("run", help="a broker and an S3 store while a command runs")
+    running.add_argument("--directory", type=Path, help="keep topics and objects there")
+    running.add_argument("--topic", action="append", default=[], help="NAME[:PARTITIONS], made")
+    running.add_argument("argv", nargs="*", help="after --: gets KAFKA_BOOTSTRAP, S3_ENDPOINT, ...")
     options = parser.parse_args()
-    return fetch(optional=options.optional)
+    if options.command == "fetch":
+        return fetch(optional=options.optional)
+    return run(options)
 
 
 if __name__ == "__main__":

@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from sda_pipeline.clock import SystemClock
 from tests.servers import kafka_properties
+from tests.servers.fault_proxy import FaultProxies, FaultProxy
 from tests.servers.java_runtime import java_home
 from tests.servers.kafka_certificates import make_certificates
 from tests.servers.kafka_properties import CLUSTER_ID, LOG4J, USER, NodePorts, Security
 from tests.servers.loopback_ports import HOST, Port, accepts
 from tests.servers.recipes import installed_kafka
-from tests.servers.server_process import READY_WITHIN_S, ServerProcess
+from tests.servers.server_process import READY_WITHIN_S, STOP_WITHIN_S, Served, ServerProcess
 
 JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 ANSWER_WITHIN_S = 1.0
 
 
-class KafkaServer:
+class KafkaServer(Served):
     """A cluster. ``with KafkaServer(directory) as kafka: kafka.bootstrap``.
 
-    ``extra`` are properties of every node. ``advertise`` maps a node to the port that clients are
-    told, for a proxy before it; ``bootstrap`` is then the proxies'.
+    ``extra`` are properties of every node. With ``behind`` every node gets a proxy
+    (``kafka.proxies[node]``), ``bootstrap`` is the proxies', and so is what nodes tell clients.
     """
 
     def __init__(
@@ -39,32 +41,22 @@ class KafkaServer:
         *,
         security: Security | None = None,
         extra: Mapping[str, str] | None = None,
-        advertise: Mapping[int, int] | None = None,
+        behind: FaultProxies | None = None,
     ) -> None:
         assert 1 <= nodes <= 3, "one to three nodes"
         self.directory, self.security = directory, security or Security()
-        self.user, self.password = USER, secrets.token_urlsafe(18)
         self.extra = dict(extra or {})
         self._jars, self._java = installed_kafka(), java_home() / "bin" / "java"
         self._claims: list[Port] = []
         self.ports = {node: self._take_ports() for node in range(1, nodes + 1)}
-        self.advertise(advertise or {})
+        self.proxies: dict[int, FaultProxy] = {}
+        if behind is not None:
+            self._put_proxies_before(behind)
         directory.mkdir(parents=True, exist_ok=True)
+        self.user, self.password = USER, _password(directory / "password")
         self.certificates = make_certificates(directory / "tls") if self.security.tls else None
         (directory / "log4j2.properties").write_text(LOG4J)
         self.nodes = {node: self._process(node) for node in self.ports}
-
-    def __enter__(self) -> KafkaServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def bootstrap(self) -> str:
@@ -90,12 +82,6 @@ class KafkaServer:
                 "sasl.password": self.password,
             }
         return settings
-
-    def advertise(self, ports: Mapping[int, int]) -> None:
-        """Tell clients these ports from the next start on; nodes not named tell their own."""
-        for node, own in self.ports.items():
-            told = ports.get(node, own.client)
-            self.ports[node] = NodePorts(own.client, own.internal, own.controller, told)
 
     def start(self, nodes: Iterable[int] | None = None) -> None:
         """Start these nodes (all) and wait until each knows of every node that runs."""
@@ -129,10 +115,12 @@ class KafkaServer:
 
     def stop(self) -> None:
         """SIGTERM to every node; SIGKILL for what is not down in time."""
+        clock = SystemClock()
+        deadline = clock.monotonic_ns() + round(STOP_WITHIN_S * 1e9)
         for process in self.nodes.values():
             process.ask_to_stop()
         for process in self.nodes.values():
-            process.reap()
+            process.reap(max(0.0, (deadline - clock.monotonic_ns()) / 1e9))
 
     def kill(self, *nodes: int) -> None:
         """SIGKILL these nodes (all)."""
@@ -164,6 +152,11 @@ class KafkaServer:
         self._claims += claims
         client, internal, controller = (claim.number for claim in claims)
         return NodePorts(client, internal, controller, client)
+
+    def _put_proxies_before(self, behind: FaultProxies) -> None:
+        for node, own in self.ports.items():
+            proxy = self.proxies[node] = behind.add(f"{HOST}:{own.client}")
+            self.ports[node] = replace(own, advertised=proxy.port.number)
 
     def _home(self, node: int) -> Path:
         return self.directory / f"node-{node}"
@@ -206,3 +199,11 @@ class KafkaServer:
             formatting.append(process)
         for process in formatting:
             process.finish(READY_WITHIN_S)
+
+
+def _password(file: Path) -> str:
+    """Made once for a directory: the storage formatted there knows it."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(18))
+    return file.read_text()

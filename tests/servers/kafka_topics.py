@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSp
 from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 
-WITHIN_S = 15.0
+WITHIN_S = 30.0
 QUIET = {"log_level": 0, "error_cb": lambda _error: None}
 
 
@@ -32,6 +32,14 @@ class Topics:
         self._admin.create_topics([topic])[name].result(WITHIN_S)
         wait_until(lambda: len(self.leaders(name)) == partitions, self._kafka.story, WITHIN_S)
         return name
+
+    def ensure(self, name: str, partitions: int = 1) -> None:
+        """Create it unless it is there, with as many partitions or more."""
+        found = len(self.leaders(name))
+        if not found:
+            self.create(name, partitions)
+        elif found < partitions:
+            self.grow(name, partitions)
 
     def delete(self, name: str) -> None:
         """Delete it; returns when it is gone from the metadata."""

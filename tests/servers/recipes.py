@@ -86,7 +86,8 @@ class GoProgram:
     def _build(self, action: str, go: str, staging: Path) -> None:
         hint = "check that Go is 1.25 or newer and reaches its module proxy, then `make infra`"
         argv = [go, "install", "-ldflags=-s -w", f"{self.module}@{self.version}"]
-        run(action, argv, BUILD_WITHIN_S, hint, CGO_ENABLED="0", GOBIN=str(staging), GOFLAGS="")
+        mode = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOBIN": str(staging)}
+        run(action, argv, BUILD_WITHIN_S, hint, **mode)
         built = staging / self.name
         (staging / self.installed_as).rename(built)
         (staging / "sha256").write_text(sha256(built))

@@ -10,9 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Self
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import Unreachable
@@ -22,6 +24,37 @@ STOP_WITHIN_S = 6.0  # SIGTERM to all nodes of a cluster at once hangs
 LOOK_EVERY_S = 0.02
 _LEASH = Path(__file__).with_name("exec_leashed.py")
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="servers")
+
+
+def leashed(
+    argv: Sequence[str], environment: Mapping[str, str], **options: Any
+) -> subprocess.Popen[bytes]:
+    """A process that the kernel kills when this one is gone; ``argv[0]`` is a path."""
+    whole = [sys.executable, "-P", str(_LEASH), str(os.getpid()), *argv]
+    return _SPAWNER.submit(subprocess.Popen, whole, env=environment, **options).result()
+
+
+class Served(ABC):
+    """A server, or several, as a context: running inside, gone after, also when a start fails."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what runs and give back what is held."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class ServerProcess:
@@ -51,12 +84,12 @@ class ServerProcess:
     def start(self) -> None:
         """Start it; it may not answer yet."""
         assert not self.running, f"{self.name} runs already"
-        leashed = [sys.executable, "-P", str(_LEASH), str(os.getpid()), *self.argv]
+        environment = {**os.environ, **self._environment}
         with self.log.open("ab") as out:
-            self._process = _SPAWNER.submit(
-                subprocess.Popen, leashed, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                env={**os.environ, **self._environment}, start_new_session=True,
-            ).result()  # fmt: skip
+            self._process = leashed(
+                self.argv, environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True,  # Ctrl-C at the terminal is not for servers
+            )  # fmt: skip
 
     def await_ready(self, answers: Callable[[], bool], within_s: float = READY_WITHIN_S) -> None:
         """Return when ``answers()``; Unreachable with the end of its log if it dies or is late."""
