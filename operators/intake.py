@@ -110,7 +110,8 @@ class Intake:
 
     def lag(self) -> dict[int, int]:
         """How many messages wait at the broker, by partition; also on the board. Transient."""
-        lag = self.consumer.lag()
+        # Of a partition that the broker no longer has, nothing will come: it is as good as idle.
+        lag = dict.fromkeys(self.offsets.next, 0) | self.consumer.lag()
         self.worker.board.set(self._lag_word, sum(lag.values()))
         return lag
 

@@ -171,7 +171,9 @@ class SourceLoop:
         lag = self.intake.lag()
         behind = any(lag.values())
         if not behind and self.worker.launch.flags.end_of_input:
-            self.record(KIND_END, self.worker.clock.wall_ns())
+            self.intake.watch_partitions()  # one that is new belongs to the input
+            if not any(self.intake.lag().values()):
+                self.record(KIND_END, self.worker.clock.wall_ns())
             return True
         self.mark_idle(lag)
         return behind

@@ -41,6 +41,7 @@ class KafkaConsumer:
         self._truncated: set[int] = set()  # of these, the ones that were cut below it
         self._held: list[Any] = []  # fetched, not handed out
         self._ends: dict[int, int] = {}  # nothing to hand out below, once nothing is held
+        self._passed: dict[int, int] = {}  # the same, and nothing was held
         self._assigned = self._checked = self._closed = False
         self._described: tuple[int, TopicNow] | None = None
 
@@ -90,14 +91,14 @@ class KafkaConsumer:
             newest = int(batch.offsets[batch.partitions == partition].max())
             self._positions[partition] = newest + 1
         if not self._held:  # what ends a transaction is behind us as well
-            for partition, end in self._ends.items():
-                self._positions[partition] = max(self._positions[partition], end)
+            self._passed |= self._ends
             self._ends.clear()
         return batch
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Waits a bounded time for the answer."""
-        self._group.commit(offsets, self._lives)
+        known = {p: offset for p, offset in offsets.items() if p in self._lives}
+        self._group.commit(known, self._lives)
 
     def committed(self) -> dict[int, int]:
         """See the port; one that others committed says of no topic id and is taken as it is."""
@@ -111,16 +112,14 @@ class KafkaConsumer:
         What an open transaction holds back waits as well: its messages are older than they come.
         """
         self._place()
+        topic = self._describe(FRESH_NS)
         known = tuple(self._positions)
         ends = self._admin.ends(self._name, known)
-        topic = self._describe(FRESH_NS)
-        if all(self._lives[p] == topic.id for p in known):
-            return {p: max(0, ends[p] - at) for p, at in self._positions.items()}
-        starts = self._admin.starts(self._name, known)
-        return {
-            p: max(0, ends[p] - (at if self._lives[p] == topic.id else starts[p]))
-            for p, at in self._positions.items()
-        }
+        at = {p: max(self._positions[p], self._passed.get(p, 0)) for p in known}
+        if any(self._lives[p] != topic.id for p in known):
+            starts = self._admin.starts(self._name, known)
+            at |= {p: starts[p] for p in known if self._lives[p] != topic.id}
+        return {p: max(0, ends[p] - at[p]) for p in known}
 
     def close(self) -> None:
         """Let go of the connections, once."""
@@ -137,7 +136,16 @@ class KafkaConsumer:
         now = self._clock.monotonic_ns()
         if self._described is None or now - self._described[0] >= young_ns:
             self._described = now, self._admin.describe(self._name)
+            for gone in self._lives.keys() - set(self._described[1].partitions):
+                self._forget(gone)  # made anew with fewer
         return self._described[1]
+
+    def _forget(self, partition: int) -> None:
+        for known in (self._positions, self._lives, self._told, self._passed):
+            known.pop(partition, None)
+        for noted in (self._unplaced, self._suspect, self._truncated):
+            noted.discard(partition)
+        self._assigned = False
 
     def _place(self) -> None:
         """Give a position to partitions that nobody has sought to."""
@@ -155,6 +163,7 @@ class KafkaConsumer:
             return
         self._held, self._checked = [], False
         self._ends.clear()
+        self._passed.clear()
         self._consumer.assign(
             [TopicPartition(self._name, p, at) for p, at in sorted(self._positions.items())]
         )

@@ -22,8 +22,10 @@ __all__ = ["prepared", "undisturbed"]  # the input, and the finals of the embedd
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """So that `make test-kafka` forgets none."""
+    """So that `make test-kafka` forgets none; what tests/process repeats ten times is slow here."""
     item.add_marker("kafka")
+    if "at_ten_moments" in item.name:
+        item.add_marker("slow")
 
 
 # --- whole pipelines on the real broker ---------------------------------------------------------

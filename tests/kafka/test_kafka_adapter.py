@@ -141,6 +141,25 @@ def test_a_recreated_topic_is_noticed_with_messages_at_the_same_offsets(
         assert consumer.generation(0) == generation
 
 
+def test_a_topic_recreated_with_fewer_partitions(kafka: KafkaServer, topics: Topics) -> None:
+    topic = topics.create(f"fewer-{secrets.token_hex(4)}", 3)
+    send(kafka, topic, messages(60))
+    with consuming(kafka, topic) as consumer:
+        for partition in (1, 2):
+            consumer.seek(partition, 0)
+        drain(consumer, 60)
+        topics.delete(topic)
+        topics.create(topic)
+        send(kafka, topic, messages(80, 1000))
+        with pytest.raises(OffsetOutOfRange):
+            consume_on(consumer, [])
+        assert consumer.partitions() == (0,)
+        consumer.seek(0, consumer.log_start(0))
+        assert len(drain(consumer, 80).values) == 80
+        assert consumer.lag() == {0: 0}
+        consumer.commit({0: 80, 1: 20, 2: 20})
+
+
 def test_messages_larger_than_every_limit_come_alone(kafka: KafkaServer, topics: Topics) -> None:
     topic = topics.create(
         f"large-{secrets.token_hex(4)}", config={"max.message.bytes": str(64 * MIB)}
