@@ -32,7 +32,7 @@ class KafkaConsumer:
         self._admin, self._name, self._clock = admin, topic, clock
         options = admin.options | consumer_options(group)
         self._consumer = admin.make(Consumer, options)
-        self._group = KafkaGroup(admin, self._consumer, topic)
+        self._group = KafkaGroup(admin, group, topic)
         self._positions: dict[int, int] = {}  # of what is handed out next
         self._lives: dict[int, str] = {}  # the topic id that each position means
         self._told: dict[int, str] = {}  # the topic id ``generation`` last told

@@ -105,12 +105,19 @@ def client_options(servers: str, settings: KafkaSettings) -> dict[str, object]:
     return options
 
 
-def consumer_options(group: str) -> dict[str, object]:
-    """A consumer's own (SPEC 4). It is assigned its partitions and never joins the group."""
+def group_options(group: str) -> dict[str, object]:
+    """What speaks for a group, without ever joining it: nothing is committed by itself."""
     return {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
+    }
+
+
+def consumer_options(group: str) -> dict[str, object]:
+    """A consumer's own (SPEC 4). It is assigned its partitions."""
+    return {
+        **group_options(group),
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
