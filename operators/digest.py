@@ -15,7 +15,7 @@ from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock
 from operators.guard import Guard
-from operators.lookback import Lookback
+from operators.lookback import Lookback, Present
 from operators.withheld import Withheld, original
 from sda_pipeline.broker.port import Batch, Consumer
 from sda_pipeline.dlq.quarantine_file import Line
@@ -39,10 +39,11 @@ class Digester:
 
     def __init__(
         self, worker: Worker, index: int, reducer: Reducer,
-        open_again: Callable[[], Consumer] | None = None,
+        open_again: Callable[[], Consumer] | None = None, present: Present = lambda _: None,
     ) -> None:  # fmt: skip
         self._worker, self._index, self._reducer = worker, index, reducer
-        self.open_again, self._lookback = open_again, Lookback(open_again)
+        self._open_again, self._present = open_again, present
+        self._lookback = self.lookback()
         self._guard, self._withheld = Guard(worker), Withheld(worker)
 
     def digest(
@@ -78,6 +79,10 @@ class Digester:
         rows, _ = settle(one, reduced, clock, 0)
         pack_rejects(rejects_of(one, reduced, generations))
         self._worker.fail_rows(rows)
+
+    def lookback(self) -> Lookback:
+        """A way of its own to read again what was consumed."""
+        return Lookback(self._open_again, self._present)
 
     def done(self) -> None:
         """The digested batch is in the log, synced."""

@@ -15,6 +15,9 @@ from operators.core.spans import Span
 from sda_pipeline.broker.port import Batch, Consumer, OffsetOutOfRange
 from sda_pipeline.errors import Transient, Unreachable
 from sda_pipeline.limits import BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX
+from sda_pipeline.records.generations import life_of
+
+Present = Callable[[int], int | None]  # the generation in which the source stands in a partition
 
 
 class Piece(NamedTuple):
@@ -30,8 +33,10 @@ class Piece(NamedTuple):
 class Lookback:
     """One source's. Open only while something is asked for."""
 
-    def __init__(self, open_consumer: Callable[[], Consumer] | None) -> None:
-        self._open = open_consumer
+    def __init__(
+        self, open_consumer: Callable[[], Consumer] | None, present: Present = lambda _: None
+    ) -> None:
+        self._open, self._present = open_consumer, present
         self._consumer: Consumer | None = None
         self._stands: tuple[int, int, int] | None = None  # partition, generation, next offset
 
@@ -58,34 +63,37 @@ class Lookback:
         assert self._open is not None, "its source was opened without a way to do this"
         consumer = self._consumer = self._consumer or self._open()
         if self._stands != place:
-            if (piece := _missing(consumer, span)) is not None:
+            if (piece := self._missing(consumer, span)) is not None:
                 return piece
             _seek(consumer, span)
             self._stands = place
         batch = consumer.consume(BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX, 0.0)
         here = batch.partitions == span.partition
         if not here.any():  # never seek again: that would drop what is on its way
-            return _missing(consumer, span) or Piece(EMPTY, span.first, 0)
+            return self._missing(consumer, span) or Piece(EMPTY, span.first, 0)
         offsets = batch.offsets[here]
         newest = int(offsets.max()) + 1
         self._stands = (span.partition, span.generation, newest)
         wanted = here & (batch.offsets >= span.first) & (batch.offsets < span.end)
         return Piece(take(batch, np.flatnonzero(wanted)), min(newest, span.end), 0)
 
+    def _missing(self, consumer: Consumer, span: Span) -> Piece | None:
+        """The front of a span that the broker has no more; None when there is nothing of that."""
+        partition = span.partition
+        if (
+            partition not in consumer.partitions()
+            or consumer.generation(partition) != life_of(span.generation)
+            or self._present(partition) not in (None, span.generation)  # truncated since
+        ):
+            return _gone(span, span.end)
+        start = consumer.log_start(partition)
+        return _gone(span, min(start, span.end)) if start > span.first else None
+
     def close(self) -> None:
         """Give the consumer back until something is asked for again."""
         if self._consumer is not None:
             self._consumer.close()
         self._consumer = self._stands = None
-
-
-def _missing(consumer: Consumer, span: Span) -> Piece | None:
-    """The front of a span that the broker has no more; None when there is nothing of that."""
-    partition = span.partition
-    if partition not in consumer.partitions() or consumer.generation(partition) != span.generation:
-        return _gone(span, span.end)
-    start = consumer.log_start(partition)
-    return _gone(span, min(start, span.end)) if start > span.first else None
 
 
 def _seek(consumer: Consumer, span: Span) -> None:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from operators.core.positions import SourcePosition
 from operators.core.spans import Span, ended_since, reaches_of, spans
 from operators.digest import Digester
-from operators.lookback import Lookback
 from operators.withheld import original
 from sda_pipeline.dlq.marks import NOTHING, Mark
 from sda_pipeline.dlq.reading import ENTRIES_PER_BEAT, read_entries, read_marks
@@ -97,7 +96,7 @@ class LostRejects:
 
     def __init__(self, lost: Lost, digester: Digester, event: Event) -> None:
         self.reaches, self.catalogue, self.in_doubt = lost.reaches, lost.catalogue, 0
-        self._lookback = Lookback(digester.open_again)  # not the one for reports: both may wait
+        self._lookback = digester.lookback()  # not the one for reports: both may wait
         self._digester, self._event = digester, event
         self._logged = lost.logged
         self._spans = deque(lost.spans)

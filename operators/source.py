@@ -5,25 +5,19 @@ The log is the truth it owns.
 
 from __future__ import annotations
 
-from operators.core.batch import EMPTY, Source, build_frame, join
-from operators.core.offsets import Offsets
+from operators.core.batch import Source, build_frame
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock, IdleTracker
 from operators.digest import Digester
+from operators.intake import Intake
 from operators.log_retention import LogRetention
 from operators.lost_rejects import LostRejects
 from operators.outlet import BLOCKED_WAIT_S, Outlet
 from operators.reject_cursor import RejectCursor
 from operators.source_open import Opened, open_source
 from sda_pipeline.astro.trajectory import Trajectory
-from sda_pipeline.broker.port import Batch, OffsetOutOfRange
-from sda_pipeline.limits import (
-    BATCH_MESSAGES_MAX,
-    BATCH_RAW_BYTES_MAX,
-    LINGER_S,
-    SECOND_NS,
-    TIME_END_NS,
-)
+from sda_pipeline.errors import Transient
+from sda_pipeline.limits import SECOND_NS, TIME_END_NS
 from sda_pipeline.records.frames import KIND_END, KIND_IDLE, KIND_ROWS, Counts, Part
 from sda_pipeline.records.rejects import Reject, pack_rejects
 from sda_pipeline.records.rows import Rows
@@ -42,7 +36,7 @@ class SourceLoop:
 
     def __init__(self, worker: Worker, opened: Opened, reducer: Reducer, source: Source) -> None:
         self.worker, self.source = worker, source
-        self.log, self.consumer = opened.log, opened.consumer
+        self.log = opened.log
         name, settings = worker.name, worker.topology.event_time
         self.outlet = Outlet(worker, self.send_rejects)
         words = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
@@ -51,47 +45,27 @@ class SourceLoop:
         last = self.log.last()
         self.ended = last is not None and last.header.watermark == TIME_END_NS
         self.counts = Counts()
-        self.offsets = Offsets(())
         self.clock = EventClock(
             round(settings.max_lateness_s[kind] * SECOND_NS),
             round(settings.allowed_lateness_s * SECOND_NS),
         )
         idle_s = None if worker.launch.flags.end_of_input else settings.idle_after_s
         self.idle = IdleTracker(None if idle_s is None else round(idle_s * SECOND_NS))
+        self.intake = Intake(worker, opened.consumer, self.clock, self.idle)
         reserve = worker.topology.disk_reserve_bytes
         self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
         self.swept_at = worker.clock.monotonic_ns()
-        self.digester = Digester(worker, source.index, reducer, opened.open_again)
+        self.digester = Digester(
+            worker, source.index, reducer, opened.open_again, self.intake.generation_of
+        )
         lost = opened.lost and LostRejects(opened.lost, self.digester, worker.event)
         self.rejects = RejectCursor(worker, source.index, self.log, opened.dlq_done, lost)
         self.retention = LogRetention(worker, self.log)
 
     def resume(self, parts: tuple[Part, ...], counts: Counts) -> None:
         """Continue from what the log's last record says."""
-        self.counts, self.offsets = counts, Offsets(parts)
-        for part in parts:
-            self.clock.watermarks[part.partition] = part.watermark
-        self.watch_partitions(every=True)
-
-    def watch_partitions(self, *, every: bool = False) -> None:
-        """Take up partitions that are new at the broker; with ``every``, seek the known ones
-        too.
-        """
-        for partition in self.consumer.partitions():
-            if every or partition not in self.offsets.next:
-                self.clock.add(partition)
-                self.locate(partition)
-
-    def locate(self, partition: int, end: int | None = None) -> None:
-        """Seek to where the log says; what the broker no longer has is counted and told."""
-        consumer = self.consumer
-        lost = self.offsets.locate(
-            partition, consumer.generation(partition), consumer.log_start(partition), end
-        )
-        if lost.missing:
-            self.worker.event("offsets_missing", partition=partition, missing=lost.missing)
-        self.counts = self.counts.plus(lost)
-        consumer.seek(partition, self.offsets.next[partition])
+        self.counts = counts
+        self.intake.resume(parts)
 
     def publish_words(self) -> None:
         """Board words that report what the log holds, durably."""
@@ -115,24 +89,24 @@ class SourceLoop:
         worker = self.worker
         # 1 consume a batch
         worker.beat(Step.READ)
-        batch = self.consume()
+        batch = self.intake.consume()
         if not len(batch.values):
             return self.mark_idle_or_end()
         ingest = worker.clock.wall_ns()
         worker.fail("after_consume")
         # 2 decode, validate, reduce; lateness; keep rejects with their raw bytes
         worker.beat(Step.COMPUTE)
-        digested = self.digester.digest(batch, self.offsets, self.clock, ingest)
+        digested = self.digester.digest(batch, self.intake.offsets, self.clock, ingest)
         self.counts = self.counts.plus(digested.counts)
-        self.idle.consumed(self.offsets.consumed(batch))
+        self.idle.consumed(self.intake.offsets.consumed(batch))
         worker.fail("after_reduce")
         # 3-5 append, sync, publish
         self.record(KIND_ROWS, ingest, digested.rows, digested.rejects)
         # 6 commit to the broker, for observers: the log is the truth
         worker.beat(Step.COMMIT)
-        self.consumer.commit(self.offsets.next)
+        self.intake.commit()
         worker.fail("after_broker_commit")
-        self.mark_idle(self.report_lag())
+        self.mark_idle(self.intake.lag())
         return True
 
     def record(
@@ -141,10 +115,11 @@ class SourceLoop:
         """Steps 3 to 5: make one frame durable, then publish it."""
         worker = self.worker
         ended = self.ended or kind == KIND_END
+        self.counts = self.counts.plus(self.intake.take_missing())
         watermark = TIME_END_NS if ended else self.clock.source_watermark()
         built = build_frame(
             self.source, kind, self.log.end + 1, watermark, ingest,
-            self.offsets.parts(self.clock), self.counts, rows,
+            self.intake.offsets.parts(self.clock), self.counts, rows,
         )  # fmt: skip
         # 3 append one record to the source log
         worker.beat(Step.COMMIT)
@@ -171,39 +146,16 @@ class SourceLoop:
             self.counts = self.counts.plus(Counts(reported=1))
             self.record(KIND_ROWS, self.worker.clock.wall_ns(), rejects=[reject])
 
-    def consume(self) -> Batch:
-        """Wait shortly for a first message, then linger for company."""
-        try:
-            batch = self.consumer.consume(BATCH_MESSAGES_MAX, BATCH_RAW_BYTES_MAX, LINGER_S)
-        except OffsetOutOfRange as error:
-            self.worker.event("offset_out_of_range", error=str(error))
-            self.locate(error.partition, error.end)
-            return EMPTY
-        if not batch.values or len(batch.values) >= BATCH_MESSAGES_MAX:
-            return batch
-        size = sum(map(len, batch.values))
-        if size >= BATCH_RAW_BYTES_MAX // 2:
-            return batch
-        self.worker.wait(LINGER_S)
-        rest = self.consumer.consume(
-            BATCH_MESSAGES_MAX - len(batch.values), BATCH_RAW_BYTES_MAX - size, 0.0
-        )
-        return join(batch, rest)
-
-    def report_lag(self) -> dict[int, int]:
-        """Tell the board how many messages wait at the broker."""
-        lag = self.consumer.lag()
-        self.worker.board.set(self.words["lag"], sum(lag.values()))
-        return lag
-
     def mark_idle_or_end(self) -> bool:
         """Nothing was there: END at lag 0 of a finite input, else an idle marker when one is due.
         True when it should look again at once.
         """
-        lag = self.report_lag()
+        lag = self.intake.lag()
         behind = any(lag.values())
         if not behind and self.worker.launch.flags.end_of_input:
-            self.record(KIND_END, self.worker.clock.wall_ns())
+            self.intake.watch_partitions()  # one that is new belongs to the input
+            if not any(self.intake.lag().values()):
+                self.record(KIND_END, self.worker.clock.wall_ns())
             return True
         self.mark_idle(lag)
         return behind
@@ -221,11 +173,22 @@ class SourceLoop:
         self.record(KIND_IDLE, clock.wall_ns())
 
     def turn(self) -> None:
-        """Once around: what is due, then one batch, or a pause."""
+        """Once around; while the broker does not answer, a pause. Whatever a step has not logged
+        by then comes again.
+        """
+        try:
+            self.intake.find_places()
+            self.take_turn()
+        except Transient as error:
+            self.send_rejects()
+            self.intake.away(error)
+
+    def take_turn(self) -> None:
+        """What is due, then one batch, or a pause. Transient."""
         worker = self.worker
         self.report_quarantined()
         if self.ended:
-            self.report_lag()
+            self.intake.lag()
             self.send_rejects()
             worker.wait(IDLE_POLL_S)
         elif not self.disk.enough(worker.clock.monotonic_ns()):
@@ -242,7 +205,7 @@ class SourceLoop:
         if now - self.swept_at < UPKEEP_EVERY_NS:
             return
         self.swept_at = now
-        self.watch_partitions()
+        self.intake.watch_partitions()
         self.retention.sweep()
 
 

@@ -67,16 +67,26 @@ def open_source(worker: Worker, catalogue: int) -> Opened:
     parts, counts = _last_known(log, position)
     spec = next(spec for spec in topology.operators if spec.name == name)
     assert spec.topic is not None, "a source has a topic"
-    arguments = (topology.broker, spec.topic, topology.pipeline, topology.broker_partitions)
+    topic = spec.topic
+
+    def connect(*, patient: bool) -> Consumer:
+        return open_consumer(
+            topology.broker, topic, topology.group, topology.broker_partitions,
+            kafka=topology.kafka, patient=patient,
+        )  # fmt: skip
+
     lost = before_log(
         log, position, topology.state / DLQ, name,
         catalogue=catalogue, beat=lambda: worker.beat(Step.RECOVER),
     )  # fmt: skip
     done = log.first - 1 if lost else dlq_done(worker.board, name, log.log_id)
     last = log.last()
+    # A first start says at once what is wrong with the broker; a later life has seen it work, and
+    # waits for it as it would have done without dying.
+    consumer = connect(patient=worker.launch.incarnation > 1)
     return Opened(
-        log, parts, counts, open_consumer(*arguments), max(done, log.first - 1), position.position,
-        last.header.log_first if last else log.first, lost, lambda: open_consumer(*arguments),
+        log, parts, counts, consumer, max(done, log.first - 1), position.position,
+        last.header.log_first if last else log.first, lost, lambda: connect(patient=True),
     )  # fmt: skip
 
 

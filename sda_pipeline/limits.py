@@ -18,6 +18,7 @@ REDUCE_CHUNK_ROWS = 1024  # measured: fits the cache, 4,096 does not
 SEGMENT_BYTES = 64 * MIB
 LOG_RETENTION_S = 3600.0
 LOG_BYTES_MAX = 4 * GIB
+LIFE_BITS = 24  # a broker's number for one life of a partition; the log's generation (u4) holds it
 REJECT_CHUNK_BYTES = 1 * MIB  # a reject frame on the ring to the dlq-sink
 
 # --- rings ----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sda_pipeline import limits
+from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.settings import EventTime, Physics
 
@@ -101,12 +102,15 @@ class S3Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """A whole pipeline. All paths are absolute; ``broker`` is ``embedded:/absolute/directory``."""
+    """A whole pipeline. All paths are absolute; ``broker`` is ``embedded:/absolute/directory`` or
+    ``kafka://host:port,...``.
+    """
 
     pipeline: str
     state: Path
     broker: str
     broker_partitions: int = 1
+    kafka: KafkaSettings = field(default=KafkaSettings())
     catalogue: Path
     sensors: Path
     subscriber: Path  # directory of subscriber.sqlite: another failure domain than ``state``
@@ -125,6 +129,11 @@ class Topology:
     @cached_property
     def _by_name(self) -> dict[str, OperatorSpec]:
         return {spec.name: spec for spec in self.operators}
+
+    @property
+    def group(self) -> str:
+        """Under which the sources commit their offsets to the broker."""
+        return self.kafka.group or self.pipeline
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from sda_pipeline.errors import InvalidConfiguration
 from sda_pipeline.limits import MIB
 from sda_pipeline.settings import EventTime, Physics, Prior
 from sda_pipeline.topology import S3Settings, Supervision, Topology, catalogue_format
+from sda_pipeline.topology_broker import broker_of, kafka_of
 from sda_pipeline.topology_graph import parse_edges, parse_operators
 from sda_pipeline.topology_yaml import Reader, Section
 
@@ -49,7 +50,8 @@ def parse_topology(data: bytes, path: Path) -> Topology:
     topology = Topology(
         pipeline=root.text("pipeline", pattern=PIPELINE),
         state=state,
-        broker=_broker(root, base),
+        broker=broker_of(root, base),
+        kafka=kafka_of(root, base),
         broker_partitions=root.whole("broker_partitions", 1, low=1, high=64),
         catalogue=_catalogue(root, base),
         sensors=_path(root, "sensors", base),
@@ -77,14 +79,6 @@ def parse_topology(data: bytes, path: Path) -> Topology:
 def _path(section: Section, key: str, base: Path) -> Path:
     """An absolute path; relative ones are relative to the topology file."""
     return (base / section.text(key)).resolve()
-
-
-def _broker(root: Section, base: Path) -> str:
-    url = root.text("broker")
-    scheme, _, rest = url.partition(":")
-    if url and (scheme != "embedded" or not rest):
-        root.fault("broker", f"{url!r} is not known; write embedded:DIRECTORY")
-    return f"embedded:{(base / rest).resolve()}"
 
 
 def _catalogue(root: Section, base: Path) -> Path:

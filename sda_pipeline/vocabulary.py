@@ -22,6 +22,7 @@ class Step(IntEnum):
     SNAPSHOT = 8
     DRAIN = 9
     PAUSED = 10
+    AWAY = 11  # the broker does not answer
 
 
 class ErrorKind(StrEnum):

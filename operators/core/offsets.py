@@ -7,6 +7,7 @@ import numpy as np
 from operators.core.watermark import EventClock
 from sda_pipeline.broker.port import Batch
 from sda_pipeline.records.frames import Counts, Part
+from sda_pipeline.records.generations import begun_anew, life_of
 
 
 class Offsets:
@@ -18,21 +19,21 @@ class Offsets:
         self.next = {part.partition: part.next_offset for part in parts}
         self.generations = {part.partition: part.generation for part in parts}
 
-    def locate(self, partition: int, generation: int, start: int, end: int | None = None) -> Counts:
+    def locate(self, partition: int, life: int, start: int, end: int | None = None) -> Counts:
         """Set the position a consumer must seek to; returns what is missing in between.
 
-        A partition the log does not know begins at the log start, nothing missing. Another
-        generation,
-        or an ``end`` below our position (truncated), begins anew. Below the log start: what lies
-        between
-        is missing.
+        ``life`` is the number by which the broker tells this partition from one that was deleted.
+        A partition the log does not know begins at the log start, nothing missing. Another life,
+        or an ``end`` below our position (truncated), begins anew, with the next generation. Below
+        the log start: what lies between is missing.
         """
         if partition not in self.next:
-            self.next[partition], self.generations[partition] = start, generation
+            self.next[partition], self.generations[partition] = start, life
             return Counts()
+        known = self.generations[partition]
         truncated = end is not None and self.next[partition] > end
-        if generation != self.generations[partition] or truncated:
-            self.next[partition], self.generations[partition] = 0, generation
+        if life != life_of(known) or truncated:
+            self.next[partition], self.generations[partition] = 0, begun_anew(known, life)
         missing = max(0, start - self.next[partition])
         self.next[partition] += missing
         return Counts(read=missing, missing=missing)

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class OutMessage(NamedTuple):
-    """A message to produce; the partition follows from its key."""
+    """A message to produce; the partition follows from its key. ``timestamp_ms`` is above 0."""
 
     key: bytes
     value: bytes
@@ -63,7 +63,9 @@ class Consumer(Protocol):
         """The topic's partitions as of now; new ones are consumed from offset 0 from here on."""
 
     def generation(self, partition: int) -> int:
-        """0 when the partition was created, one more each time it began anew."""
+        """The partition's life as of now: another number, below 2**LIFE_BITS, each time it
+        is created anew. A later ``seek`` means this life.
+        """
 
     def log_start(self, partition: int) -> int:
         """The oldest offset that can be read."""
@@ -75,17 +77,19 @@ class Consumer(Protocol):
         """What is there, at once; waits up to ``timeout_s`` for the first message.
 
         At most ``max_messages``, and ``max_bytes`` of keys and values (one larger message comes
-        alone). OffsetOutOfRange when a position cannot be read; Unreachable.
+        alone). OffsetOutOfRange when a position cannot be read, also when the partition has
+        another life than the position. Transient while the broker does not answer: nothing is
+        lost by it, the same messages come later.
         """
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Make the next offsets to read, by partition, durable for this group."""
+        """Make the next offsets to read, by partition, durable for this group. Transient."""
 
     def committed(self) -> dict[int, int]:
         """The group's committed offsets, for partitions that have one in their generation."""
 
     def lag(self) -> dict[int, int]:
-        """Messages not yet consumed, by partition: end offset minus position."""
+        """Messages not yet consumed, by partition: end offset minus position. Transient."""
 
     def close(self) -> None:
         """Release the connection; commits nothing."""

@@ -26,6 +26,7 @@ from sda_pipeline.records.frames import (
     Part,
     parse_payload,
 )
+from sda_pipeline.records.generations import follows
 from sda_pipeline.records.rejects import Reject, unpack_rejects
 from sda_pipeline.runtime.audit_report import Fault
 from sda_pipeline.vocabulary import ErrorKind
@@ -147,8 +148,8 @@ def _growth_faults(
     for partition, part in before.parts.items():
         if partition not in here.parts:
             yield f"partition {partition} is not in it any more"
-        elif here.parts[partition].generation < part.generation:
-            yield f"the generation of partition {partition} goes back"
+        elif not follows(here.parts[partition].generation, part.generation):
+            yield f"the generation of partition {partition} does not follow the one before it"
     read = [_read(before, part) for part in here.parts.values()]
     known = sum(count for count in read if count is not None)
     exact = rules.gapless and before is not START  # it may have begun anywhere
@@ -161,8 +162,7 @@ def _begin(before: Standing, part: Part) -> int | None:
     known = before.parts.get(part.partition)
     if known is None:
         return 0 if before is START else None
-    anew = part.generation != known.generation or part.next_offset < known.next_offset
-    return 0 if anew else known.next_offset
+    return known.next_offset if part.generation == known.generation else 0
 
 
 def _read(before: Standing, part: Part) -> int | None:

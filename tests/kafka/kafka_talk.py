@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
@@ -24,6 +25,17 @@ def produce(client: Mapping[str, str], topic: str, values: Sequence[bytes]) -> N
         producer.produce(topic, value, partition=0, on_delivery=delivered)
     left = producer.flush(WITHIN_S)
     assert (left, refused) == (0, [])
+
+
+def abort(client: Mapping[str, str], topic: str, values: Sequence[bytes]) -> None:
+    """Write to partition 0 in a transaction, and take it back once the broker has it all."""
+    producer = Producer({**client, **QUIET, "transactional.id": secrets.token_hex(8)})
+    producer.init_transactions(WITHIN_S)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value, partition=0)
+    assert producer.flush(WITHIN_S) == 0
+    producer.abort_transaction(WITHIN_S)
 
 
 def consume(client: Mapping[str, str], topic: str, count: int, offset: int = 0) -> list[bytes]:

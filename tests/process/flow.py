@@ -56,10 +56,10 @@ class Run:
         self.pipeline = self.site.start(failpoints=self.failpoints)
         wait_until(self.all_running, self.story)
 
-    def play(self) -> None:
-        """Begin to play the recording into the broker."""
+    def play(self, recording: str = "traffic.jsonl") -> None:
+        """Begin to play a recording into the broker."""
         upto = event_ms(AHEAD) if self.paced else float("inf")
-        self.traffic = Player(self.site.root, float(self.speed), upto)
+        self.traffic = Player(self.site, recording, float(self.speed), upto)
         self.players.append(self.traffic)
 
     def story(self) -> str:
@@ -124,12 +124,28 @@ class Run:
         """Remember what was done and at which moment."""
         self.happened.append(Moment(what, self.share()))
 
-    def settle(self) -> None:
-        """Let the traffic end, stop, finish the finite input."""
-        assert self.traffic.wait(120) == 0
+    def caught_up(self) -> bool:
+        """Whether every source has logged all that its broker has, and the correlator has it."""
+        try:
+            words = ask(self.site.state, "board", "read the board")["words"]
+        except SdaError:
+            return False
+        sources = ("radar", "optical", "isl")
+        return all(
+            words[f"{s}.lag"] == 0 and words[f"{s}.log_end"] == words[f"{s}.applied"]
+            for s in sources
+        )
+
+    def stop(self) -> None:
+        """Drain it, once everything runs."""
         wait_until(self.all_running, self.story)
         self.site.run("sda-supervisor", "stop", "--state", "state")
         assert self.pipeline.wait(60) == 0, self.story()
+
+    def settle(self) -> None:
+        """Let the traffic end, stop, finish the finite input."""
+        assert self.traffic.wait(120) == 0
+        self.stop()
         self.site.finish()
 
     def finish(self, undisturbed: dict[str, str]) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import subprocess
 import threading
 from itertools import groupby
-from pathlib import Path
 
 from sda_pipeline.broker.connect import open_producer
 from sda_pipeline.cli.sim.recording import Recorded, read_recording
 from sda_pipeline.cli.sim.sending import Sender, Stop
 from sda_pipeline.clock import SystemClock
+from sda_pipeline.topology import load_topology
+from tests.process.site import Site
 
 TICK_S = 0.05
 SLICE_MS = 100  # of event time, sent at once
@@ -29,11 +30,12 @@ def _due(message: Recorded) -> float:
 class Player:
     """A thread that produces. ``upto``: the message time, ms, that it must not pass yet."""
 
-    def __init__(self, root: Path, speed: float, upto: float) -> None:
+    def __init__(self, site: Site, recording: str, speed: float, upto: float) -> None:
         self.upto = upto
         self._speed = speed
-        self._producer = open_producer(f"embedded:{root / 'broker'}")
-        recorded = [message for message, _ in read_recording(root / "traffic.jsonl")]
+        topology = load_topology(site.topology)
+        self._producer = open_producer(topology.broker, kafka=topology.kafka)
+        recorded = [message for message, _ in read_recording(site.root / recording)]
         self._slices = [(due, [*group]) for due, group in groupby(recorded, _due)]
         self._ended = threading.Event()
         self._stop = threading.Event()
@@ -69,6 +71,6 @@ class Player:
                     now = clock.monotonic_ns()
                     at, last = min(at + (now - last) / 1e6 * self._speed, self.upto), now
                 sender.send(messages)
-            self._ended.set()
         finally:
             sender.close()
+        self._ended.set()

@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,13 @@ def replay() -> str:
 
 @dataclass(frozen=True)
 class Site:
-    """One topology with its own state, broker and subscriber under ``root``."""
+    """One topology with its own state, broker and subscriber under ``root``.
+
+    ``settings``: top-level keys of every topology written here, such as another broker.
+    """
 
     root: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def topology(self) -> Path:
@@ -62,7 +67,7 @@ class Site:
             "checkpoint": {"every_s": 1},
         }
         document["limits"]["disk_reserve"] = "1 MiB"
-        for key, value in changes.items():
+        for key, value in [*self.settings.items(), *changes.items()]:
             document[key] = (document.get(key) or {}) | value if isinstance(value, dict) else value
         self.topology.write_text(yaml.safe_dump(document, sort_keys=False))
         shutil.copy(ROOT / "sensors.yaml", self.root / "sensors.yaml")
@@ -71,7 +76,7 @@ class Site:
         """The same inputs (topology, catalogue, sensors, filled broker) without any state."""
         left_out = shutil.ignore_patterns("state", "subscriber", without)
         shutil.copytree(self.root, root, ignore=left_out)
-        return Site(root)
+        return replace(self, root=root)
 
     def command(self, tool: str, *arguments: str) -> list[str]:
         return [str(BIN / tool), *arguments]

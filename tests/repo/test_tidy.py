@@ -25,9 +25,12 @@ DOORS = {
     "subprocess": {"supervisor/process.py"},
     "yaml": {"sda_pipeline/topology_yaml.py"},
     "pickle": set(),
-    "confluent_kafka": set(),
     "boto3": {"sda_pipeline/state/replica.py"},
     "botocore": {"sda_pipeline/state/replica.py"},
+    "confluent_kafka": {
+        f"sda_pipeline/broker/{name}.py"
+        for name in ("kafka", "kafka_admin", "kafka_group", "kafka_producer")
+    },
 }
 # What may be called in one place only.
 CALLS = {

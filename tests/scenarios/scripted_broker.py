@@ -79,6 +79,7 @@ class ScriptedConsumer:
         self._arrivals = {p: [m.arrives_s for m in held] for p, held in topic.partitions.items()}
 
     def partitions(self) -> tuple[int, ...]:
+        self.stage.reach_broker()
         found = [p for p in self.topic.partitions
                  if self.topic.appears_s.get(p, BEGIN_S) <= self.stage.now_s]  # fmt: skip
         self.next |= {p: 0 for p in found if p not in self.next}

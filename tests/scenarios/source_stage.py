@@ -18,7 +18,7 @@ from operators.source import SourceLoop
 from operators.source_open import Opened
 from sda_pipeline.astro.trajectory import Trajectory
 from sda_pipeline.clock import ManualClock
-from sda_pipeline.errors import Unreachable
+from sda_pipeline.errors import Transient, Unreachable
 from sda_pipeline.limits import LOG_BYTES_MAX, SECOND_NS
 from sda_pipeline.log.source_log import LogStart, SourceLog, read_log
 from sda_pipeline.records.frames import Counts, parse_header, parse_payload
@@ -35,6 +35,7 @@ from tests.unit.sink_rig import Words
 
 MAX_LATENESS_S, ALLOWED_S, IDLE_AFTER_S = 1.0, 5.0, 2.0
 RING_BYTES = 1 << 20
+SILENCE_S = 0.05  # how long an answer is waited for that does not come
 
 
 class Killed(BaseException):
@@ -64,7 +65,7 @@ class StageWorker:
     def output_to(self, target: str) -> Producer:
         return self.outputs[target]
 
-    def wait(self, timeout_s: float, fds: object = ()) -> None:
+    def wait(self, timeout_s: float, fds: object = (), *, step: object = None) -> None:
         self.stage.pass_time(timeout_s)
 
     def beat(self, step: object) -> None:
@@ -99,7 +100,8 @@ class Stage:
             log_retention_s=3600.0, log_bytes_max=LOG_BYTES_MAX, s3=None,
         )  # fmt: skip
         self.away: list[Window] = []  # of the broker: calls hang
-        self.refusing: list[Window] = []  # of the broker: calls fail
+        self.refusing: list[Window] = []  # of the broker: calls fail, as the embedded one's do
+        self.silent: list[Window] = []  # of the broker: calls fail, as Kafka's do
         self.jammed: list[Window] = []  # the rings are full
         self.stops: list[Window] = []  # SIGSTOP and SIGCONT, of every source
         self.dies: tuple[str, str, int] | None = None  # source, failpoint, at this log end
@@ -134,12 +136,15 @@ class Stage:
         self.read_rings()
 
     def reach_broker(self) -> None:
-        """Return when the broker answers. Unreachable while it refuses."""
+        """Return when the broker answers. Unreachable while it refuses, Transient if silent."""
         for window in self.away:
             if window.begin_s <= self.now_s < window.end_s:
                 self.pass_time(window.end_s - self.now_s)
         if any(window.begin_s <= self.now_s < window.end_s for window in self.refusing):
             raise Unreachable("ask the broker", "it does not answer")
+        if any(window.begin_s <= self.now_s < window.end_s for window in self.silent):
+            self.pass_time(SILENCE_S)
+            raise Transient("ask the broker", "it does not answer")
 
     # --- sources --------------------------------------------------------------------------------
 

@@ -153,9 +153,14 @@ def stopped(stage: Stage) -> None:
     stage.stops.append(LONG)
 
 
+def silent(stage: Stage) -> None:
+    stage.silent.append(LONG)
+
+
 PAUSES = {
     "the broker hangs": away,
     "the broker refuses, the source restarts": refusing,
+    "the broker is silent, the source asks on": silent,
     "nobody reads the ring": jammed,
     "the source is stopped and continued": stopped,
 }

@@ -24,7 +24,9 @@ class Broker:
         self.committed: dict[str, dict[int, int]] = {source: {} for source in story.topics}
         self.faults: list[str] = []
 
-    def open_consumer(self, _url: str, topic: str, _group: str, _partitions: int) -> SimConsumer:
+    def open_consumer(
+        self, _url: str, topic: str, _group: str, _partitions: int, **_more: object
+    ) -> SimConsumer:
         """As ``connect.open_consumer``."""
         return SimConsumer(self, topic)
 

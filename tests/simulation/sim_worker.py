@@ -76,7 +76,7 @@ class SimWorker(Worker):
         self.host.became_ready(self)
         self.host.pass_point(self, "ready")  # others go on before it does, or it dies of it
 
-    def wait(self, timeout_s: float, fds: Sequence[int] = ()) -> None:
+    def wait(self, timeout_s: float, fds: Sequence[int] = (), *, step: object = None) -> None:
         self.due = self.clock.monotonic_ns() + round(timeout_s * SECOND_NS)
         self._waits_for = fds
         self.fiber.pause()

@@ -83,7 +83,7 @@ WRONG = [
     ("pipeline: sda ", "pipeline: a b ", "pipeline: 'a b' does not match"),
     ("state: run/state ", "stat: run/state ", "stat: is not known here; did you mean state"),
     ("  path: run/subscriber", "  path: run/state", "must not be the state directory"),
-    ("embedded:run/broker", "kafka://a:9092", "broker: 'kafka://a:9092' is not known"),
+    ("embedded:run/broker", "kafka:/a:9092", "broker: 'kafka:/a:9092' is not known"),
     ("broker_partitions: 1 ", "broker_partitions: 1.5 ", "broker_partitions: 1.5 is not a"),
     ("catalogue.tle", "catalogue.doc", "the suffix '.doc' names no catalogue format"),
     ("red_pc: 1e-4", "red_pc: 1e-8", "yellow_pc: 1e-07 must be below red_pc, 1e-08"),
@@ -112,6 +112,7 @@ WRONG = [
     ("policy: block", "policy: drop", "policy: 'drop' is not one of block"),
     ("radar->normalize:", "radio->normalize:", "radio->normalize: no operator has such an input"),
     ("checkpoint:", "state: x\ncheckpoint:", "is given twice, first in line "),
+    ("embedded:run/broker", "kafka://a b", "broker: it is not a list of hosts; write kafka://HOST"),
 ]
 
 

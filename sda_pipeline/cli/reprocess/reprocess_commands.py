@@ -87,7 +87,9 @@ def redrive(
         wanted = plan.summary["sends"]
         if not wanted or not (options.yes or ask(_question(plan, options))):
             return plan, 0
-        redriver = Redriver(open_producer(place.topology.broker, clock), ledger, clock)
+        redriver = Redriver(
+            open_producer(place.topology.broker, clock, kafka=place.topology.kafka), ledger, clock
+        )
         try:
             if options.target_topic:
                 redriver.create(options.target_topic, place.topology.broker_partitions)

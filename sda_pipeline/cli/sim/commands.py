@@ -65,7 +65,8 @@ def run(path: Path, options: TrafficOptions, clock: Clock, say: Say) -> Report:
     scene, truth = load_scene(topology, options.truth, on_catalogue=options.on_catalogue)
     stop = Stop()
     stop.listen()
-    sender = Sender(open_producer(topology.broker), topology.broker_partitions, clock, stop, say)
+    producer = open_producer(topology.broker, kafka=topology.kafka)
+    sender = Sender(producer, topology.broker_partitions, clock, stop, say)
     start = clock.wall_ns()
     end = None if options.for_ns is None else start + options.for_ns
     settings = options.over(start, end)
@@ -189,7 +190,8 @@ def play(file: Path, path: Path, speed: float, clock: Clock, say: Say) -> Report
     first = next(messages, None)  # a wrong file is refused before anything is produced
     stop = Stop()
     stop.listen()
-    sender = Sender(open_producer(topology.broker), topology.broker_partitions, clock, stop, say)
+    producer = open_producer(topology.broker, kafka=topology.kafka)
+    sender = Sender(producer, topology.broker_partitions, clock, stop, say)
     pace = Pace(sender, clock, stop, say)
     began = clock.monotonic_ns()
     try:
