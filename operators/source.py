@@ -187,6 +187,9 @@ class SourceLoop:
         """What is due, then one batch, or a pause. Transient."""
         worker = self.worker
         self.report_quarantined()
+        applied = worker.board.get(f"{worker.name}.applied")
+        if self.outlet.resend(self.log, applied, worker.clock.monotonic_ns()):
+            worker.event("resent", applied=applied, end=self.log.end)
         if self.ended:
             self.intake.lag()
             self.send_rejects()

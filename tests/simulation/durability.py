@@ -12,6 +12,7 @@ from operators.core.outbox import KIND_HORIZON
 from operators.core.positions import SourcePosition
 from sda_pipeline.dlq.files import read_marks
 from sda_pipeline.dlq.marks import NOTHING
+from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.records.alert import OUTBOX_HEAD
 from sda_pipeline.records.frames import parse_header
 from sda_pipeline.records.rejects import RejectHead
@@ -93,7 +94,10 @@ def _positions(world: World, edge: str) -> Iterator[int]:
             return
         slot = data[found.head_at : found.head_end]
         if edge.endswith("->dlq-sink"):
-            yield RejectHead.unpack(slot).position
+            try:
+                yield RejectHead.unpack(slot).position
+            except StateCorrupt:  # a damaged slot; its reader says so
+                return
         elif edge.endswith("->normalize"):
             yield parse_header(slot).position
         else:

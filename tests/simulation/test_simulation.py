@@ -38,7 +38,7 @@ def test_they_reach_every_class_of_fault_every_rung_and_nearly_every_point() -> 
     if SEEN.schedules < SEEDS:
         pytest.skip("runs after all parts")
     assert SEEN.struck.keys() == {str(what) for what in What}
-    assert SEEN.recovered.keys() == {str(rung) for rung in Rung}
+    assert SEEN.recovered.keys() == {str(rung) for rung in Rung} - {Rung.REMOTE}  # tests/s3
     assert SEEN.rewinds > 0
     possible = {".".join(point) for number in range(STORIES) for point in calm(number).passes}
     possible |= {".".join(point) for point in RECOVERY}

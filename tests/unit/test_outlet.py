@@ -9,6 +9,7 @@ import pytest
 
 from operators.core.batch import Built
 from operators.outlet import Outlet
+from sda_pipeline.limits import SECOND_NS
 
 
 class Ring:
@@ -98,4 +99,40 @@ def test_told_to_stop_in_the_middle_of_a_republication() -> None:
     outlet = Outlet(worker, lambda: None)  # type: ignore[arg-type]
     outlet.republish(Log(), applied=1)  # type: ignore[arg-type]
     outlet.publish(frame(6))
+    assert ring.taken == []
+
+
+class Busy(Ring):
+    """Says how much of it is not released."""
+
+    held = 0
+
+    def occupied(self) -> int:
+        return self.held
+
+
+def test_what_is_lacking_and_not_on_its_way_is_sent_again_ever_more_patiently() -> None:
+    ring = Busy(1000)
+    outlet = Outlet(Worker(ring), lambda: None)  # type: ignore[arg-type]
+    log = Log()
+    log.end = 5  # type: ignore[attr-defined]
+    times = [
+        second
+        for second in range(200)
+        if outlet.resend(log, 3, second * SECOND_NS)  # type: ignore[arg-type]
+    ]
+    assert times == [10, 30, 70, 150]
+    assert ring.taken == [4, 5] * len(times)
+
+
+@pytest.mark.parametrize("why", ["it is applied", "it is on the ring", "there is progress"])
+def test_nothing_is_sent_again_while(why: str) -> None:
+    ring = Busy(1000)
+    outlet = Outlet(Worker(ring), lambda: None)  # type: ignore[arg-type]
+    log = Log()
+    log.end = 500  # type: ignore[attr-defined]
+    ring.held = 100 * (why == "it is on the ring")
+    for second in range(200):
+        applied = {"it is applied": 500, "there is progress": second}.get(why, 3)
+        assert not outlet.resend(log, applied, second * SECOND_NS)  # type: ignore[arg-type]
     assert ring.taken == []

@@ -34,7 +34,7 @@ class Worker:
         self.topology = replace(
             repository_topology(), state=state, broker=f"embedded:{state / 'broker'}"
         )
-        self.launch = SimpleNamespace(suspect=False)
+        self.launch = SimpleNamespace(suspect=False, incarnation=1)
         self.events: list[str] = []
 
     def beat(self, _step: object) -> None:
