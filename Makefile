@@ -8,7 +8,7 @@ SEEDS ?= 10000
 ROUNDS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup infra run test check lint types contracts tidy servers tests test-kafka test-s3 kills simulate faults bench lock clean
+.PHONY: help setup infra run run-kafka test check lint types contracts tidy servers tests test-kafka test-s3 kills simulate faults bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ servers: setup
 
 run: setup ## start the pipeline on synthetic traffic and watch alerts arrive (Ctrl-C drains)
 	@$(BIN)/sda-supervisor demo topology.yaml
+
+run-kafka: infra ## the same on a real Kafka and a real S3 store of this machine
+	@$(BIN)/python -m tests.servers run --directory run-kafka/servers --topic sda.obs.radar \
+	  --topic sda.obs.optical --topic sda.obs.isl -- $(BIN)/python -m tests.servers.kafka_demo run-kafka
 
 test: setup check ## set up, then everything `make check` runs
 
@@ -75,4 +79,4 @@ lock: ## pin what is installed now (after changing dependencies)
 	$(BIN)/python -m pip freeze --exclude-editable --all | grep -v '^pip==' > requirements.lock
 
 clean: ## remove the environment and the demo's state
-	rm -rf $(VENV) build run
+	rm -rf $(VENV) build run run-kafka

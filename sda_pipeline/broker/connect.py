@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sda_pipeline.broker.embedded import EmbeddedConsumer, EmbeddedProducer
@@ -11,9 +12,10 @@ from sda_pipeline.broker.port import Consumer, Producer
 from sda_pipeline.broker.storage import Storage, open_storage
 from sda_pipeline.clock import Clock, SystemClock
 from sda_pipeline.errors import InvalidConfiguration, SdaError, Transient, Unreachable
-from sda_pipeline.limits import BROKER_MAP_BYTES, BROKER_RETENTION_S
+from sda_pipeline.limits import BROKER_MAP_BYTES, BROKER_RETENTION_S, SECOND_NS
 
 EMBEDDED = "embedded:"
+OPENING_S = 6.0  # a Kafka is asked for at least so long before a first start gives up
 KNOWN = f"write {EMBEDDED}DIRECTORY or {KAFKA}HOST:PORT,HOST:PORT"
 
 
@@ -57,7 +59,7 @@ def _open_kafka(
     consumer = KafkaConsumer(KafkaAdmin(servers, settings, clock), topic, group, clock)
     try:
         if not patient:
-            consumer.partitions()
+            _insist(consumer.partitions, clock)
     except Transient as error:
         consumer.close()
         hint = error.hint
@@ -89,11 +91,28 @@ def open_producer(
 
     admin = KafkaAdmin(servers_of(url), kafka or KafkaSettings(), clock)
     try:
-        admin.ping()
+        _insist(admin.ping, clock)
     except Transient as error:
         admin.close()
         raise Unreachable("produce", error.why, error.hint) from error
     return KafkaProducer(admin)
+
+
+def _insist(ask: Callable[[], object], clock: Clock) -> None:
+    """Ask until there is an answer, for ``OPENING_S``: a busy cluster is not an absent one."""
+    from sda_pipeline.broker.kafka_admin import MissingTopic, Refused
+
+    until = clock.monotonic_ns() + round(OPENING_S * SECOND_NS)
+    while True:
+        try:
+            ask()
+        except (MissingTopic, Refused):  # asking again will not help
+            raise
+        except Transient:
+            if clock.monotonic_ns() >= until:
+                raise
+        else:
+            return
 
 
 def check_url(url: str) -> str:

@@ -43,6 +43,10 @@ class MissingTopic(Transient):
     """The topic does not exist: nobody has created it, or somebody deletes and creates it."""
 
 
+class Refused(Transient):
+    """The cluster does not let us in."""
+
+
 @dataclass(frozen=True)
 class TopicNow:
     """A topic as the cluster described it. ``id`` is never used again for another topic."""
@@ -177,7 +181,7 @@ class KafkaAdmin:
         hopeless, told = self.trouble.hopeless, self.trouble.taken()
         if hopeless:
             why = f"Kafka at {self.servers} refuses: {told}"
-            return Transient(action, why, "correct the topology's section kafka or its password")
+            return Refused(action, why, "correct the topology's section kafka or its password")
         why = f"Kafka at {self.servers} does not answer" + (f" ({told})" if told else "")
         return Transient(action, why, "start it, or correct the topology's broker")
 
