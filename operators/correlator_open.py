@@ -44,6 +44,7 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     beyond = what_lies_beyond(worker)
     recovered = recover(worker.topology.state, worker.event, worker.fail, beyond)
     store, meta = recovered.store, recovered.store.meta
+    told = _put_back(worker, store)
     superseded = not store.empty and meta.catalogue != inputs.hash
     if superseded and not worker.launch.flags.accept_catalogue:
         raise InvalidConfiguration(
@@ -71,8 +72,22 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     worker.event("recovered", path=recovered.rung, seconds=round(seconds, 3), epoch=meta.epoch,
                  snapshot=meta.snapshot, positions=positions)  # fmt: skip
     for source, position in positions.items():
-        check_not_behind(worker, f"{source}.applied", position)
+        check_not_behind(worker, f"{source}.applied", position, told[source])
     return core, Checkpoints(store, meta, worker.clock, lambda: _dlq_done(worker))
+
+
+def _put_back(worker: Worker, store: CorrelatorStore) -> dict[str, int]:
+    """What was told to be applied; where the store stands behind that, the board says so from here
+    on: a living source must not delete what is needed again.
+    """
+    board, stored = worker.board, store.positions()
+    told = {source: board.get(f"{source}.applied") for source in worker.topology.sources}
+    for source, before in told.items():
+        data = stored.get(source)
+        position = _decoded(data, SourcePosition).position if data else 0
+        if position < before:
+            board.set(f"{source}.applied", position)
+    return told
 
 
 def _dlq_done(worker: Worker) -> dict[str, tuple[int, int]]:

@@ -124,12 +124,15 @@ class Worker:
         write_event(self.clock, self.name, event, fields)
 
 
-def check_not_behind(worker: Worker, word: str, position: int) -> None:
+def check_not_behind(
+    worker: Worker, word: str, position: int, told_before: int | None = None
+) -> None:
     """Rewind when the store just opened stands behind what it once reported on the board.
 
     Whoever sends has let go of what was reported; it starts again from what this store says.
+    ``told_before``: what the word said, if it was put back since.
     """
-    told = worker.board.get(word)
+    told = worker.board.get(word) if told_before is None else told_before
     if position < told:
         why = f"its store stands at {position:#x}, it had reported {word} {told:#x}"
         raise Rewind(f"go on as {worker.name}", why, "the supervisor restarts its senders")
