@@ -53,16 +53,21 @@ def site(recorded: Site) -> Site:
 
 
 @pytest.fixture
-def run(recorded: Site) -> Run:
+def run(recorded: Site) -> Iterator[Run]:
     """A running pipeline; ``run.play()`` lets the recording flow into it."""
-    return Run(recorded)
+    run = Run(recorded)
+    yield run
+    run.close()
 
 
 def _own(prepared: Site, tmp_path: Path, kafka: KafkaServer) -> Iterator[Own]:
     topics = Topics(kafka)
     create_topics(topics)
     site = on_kafka(prepared, tmp_path / "site", kafka)
-    yield Own(kafka, topics, site)
+    own = Own(kafka, topics, site)
+    yield own
+    for run in own.runs:
+        run.close()
     site.clear()
 
 

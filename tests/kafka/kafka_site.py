@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,12 @@ class Own:
     kafka: KafkaServer
     topics: Topics
     site: Site
+    runs: list[Run] = field(default_factory=list)
 
     def run(self) -> Run:
         """A running pipeline."""
-        return Run(self.site)
+        self.runs.append(Run(self.site))
+        return self.runs[-1]
 
     def cut_log(self, topic: str, keep: float) -> None:
         """Of a broker that is dead: the end of partition 0 was never written to its disk."""

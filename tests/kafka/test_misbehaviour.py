@@ -136,7 +136,7 @@ def test_retention_removed_what_we_want(own: Own) -> None:
     run = own.run()
     run.play()
     run.wait_for(0.2)
-    assert run.signalled("radar", signal.SIGSTOP)
+    assert run.signalled(["radar"], signal.SIGSTOP)
     assert run.traffic.poll() is None, "the traffic must outlast the stop"
     assert run.traffic.wait(120) == 0
     own.kafka.kill()
@@ -144,7 +144,7 @@ def test_retention_removed_what_we_want(own: Own) -> None:
     wait_until(lambda: own.topics.leaders("sda.obs.radar"), run.story)
     end = own.topics.offsets("sda.obs.radar")[1]
     own.topics.truncate("sda.obs.radar", 0, end - 50)
-    assert run.signalled("radar", signal.SIGCONT)
+    assert run.signalled(["radar"], signal.SIGCONT)
     wait_until(run.caught_up, run.story)
     run.stop()
     run.site.finish()

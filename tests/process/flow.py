@@ -12,8 +12,8 @@ from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import SECOND_NS
 from supervisor.control import ask
 from tests.process import verdict
-from tests.process.player import Player
-from tests.process.site import CHOICES, EPOCH_NS, RECORDED_S, Site
+from tests.process.player import CommandPlayer, Player
+from tests.process.site import CHOICES, EPOCH_NS, RECORDED_S, Site, kill_tree
 from tests.process.waiting import wait_until
 
 SEED = int(CHOICES)
@@ -49,7 +49,8 @@ class Run:
         site.write_topology(**PLAYBACK, **changes)
         self.schedule: list[str] = []  # of operators
         self.happened: list[Moment] = []
-        self.players: list[Player] = []
+        self.players: list[Player | CommandPlayer] = []
+        self.paced = self.paced and "broker" not in site.settings
         self.start()
 
     def start(self) -> None:
@@ -58,8 +59,12 @@ class Run:
 
     def play(self, recording: str = "traffic.jsonl") -> None:
         """Begin to play a recording into the broker."""
-        upto = event_ms(AHEAD) if self.paced else float("inf")
-        self.traffic = Player(self.site, recording, float(self.speed), upto)
+        self.traffic: Player | CommandPlayer
+        if "broker" in self.site.settings:
+            self.traffic = CommandPlayer(self.site, recording, self.speed)
+        else:
+            upto = event_ms(AHEAD) if self.paced else float("inf")
+            self.traffic = Player(self.site, recording, float(self.speed), upto)
         self.players.append(self.traffic)
 
     def story(self) -> str:
@@ -116,9 +121,11 @@ class Run:
         return True
 
     def close(self) -> None:
-        """Send no more, whatever became of the test."""
+        """Send no more, whatever became of the test, and leave no child unwaited for."""
         for player in self.players:
             player.kill()
+        if self.pipeline.poll() is None:
+            kill_tree(self.pipeline)
 
     def note(self, what: str) -> None:
         """Remember what was done and at which moment."""

@@ -1,4 +1,4 @@
-"""Every store of a stopped pipeline as a later release might leave it: format version 2. No test.
+"""Every store of a stopped pipeline as a later release might leave it. No test.
 
 Not among them: a DLQ entry, whose unknown versions are skipped, counted and reported (SPEC 7), and
 ``topology.json``, which every start writes anew.
@@ -19,6 +19,7 @@ import orjson
 from sda_pipeline.dlq.files import POS_NAME
 from sda_pipeline.dlq.quarantine_file import NAME, Line, QuarantineFile
 from sda_pipeline.records.frames import HEADER_BYTES
+from sda_pipeline.state.contents import FORMAT_VERSION
 from sda_pipeline.state.environment import open_environment
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
 from sda_pipeline.state.snapshot import manifest_path, manifests
@@ -59,7 +60,7 @@ def newer_lmdb(site: Site) -> None:
 
 def newer_store(site: Site) -> None:
     store = CorrelatorStore(site.state / CORRELATOR)
-    meta = msgspec.structs.replace(store.meta, format_version=2)
+    meta = msgspec.structs.replace(store.meta, format_version=FORMAT_VERSION + 1)
     store.commit(Changes(meta=meta), lambda: None)
     store.close()
 
@@ -67,12 +68,14 @@ def newer_store(site: Site) -> None:
 def newer_snapshot(site: Site) -> None:
     newest = manifests(site.state / SNAPSHOTS)[0]
     path = manifest_path(site.state / SNAPSHOTS, newest.sequence)
-    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "format_version": 2}))
+    manifest = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps({**manifest, "format_version": FORMAT_VERSION + 1}))
 
 
 def _newer_sqlite(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version=2")
+        ((version,),) = database.execute("PRAGMA user_version")
+        database.execute(f"PRAGMA user_version={version + 1}")
 
 
 def newer_alerts(site: Site) -> None:

@@ -33,8 +33,7 @@ class Player:
     def __init__(self, site: Site, recording: str, speed: float, upto: float) -> None:
         self.upto = upto
         self._speed = speed
-        topology = load_topology(site.topology)
-        self._producer = open_producer(topology.broker, kafka=topology.kafka)
+        self._producer = open_producer(load_topology(site.topology).broker)
         recorded = [message for message, _ in read_recording(site.root / recording)]
         self._slices = [(due, [*group]) for due, group in groupby(recorded, _due)]
         self._ended = threading.Event()
@@ -74,3 +73,29 @@ class Player:
         finally:
             sender.close()
         self._ended.set()
+
+
+class CommandPlayer:
+    """``sda-sim play`` as a process, for a real broker: its client has outages of its own to live
+    through. It goes by the clock alone; ``upto`` holds it nowhere.
+    """
+
+    def __init__(self, site: Site, recording: str, speed: str) -> None:
+        self.upto = float("inf")
+        self._process = subprocess.Popen(
+            site.command("sda-sim", "play", recording, "--speed", speed, "--json"),
+            cwd=site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def poll(self) -> int | None:
+        """Its exit code, None before."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code; TimeoutExpired when it takes longer."""
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Send no more."""
+        self._process.kill()
+        self._process.wait()

@@ -64,7 +64,7 @@ class Site:
             "catalogue": "catalogue.tle",
             "sensors": "sensors.yaml",
             "subscriber": {"path": "subscriber"},
-            "checkpoint": {"every_s": 1},
+            "checkpoint": {"every_s": 0.3},
         }
         document["limits"]["disk_reserve"] = "1 MiB"
         for key, value in [*self.settings.items(), *changes.items()]:

@@ -89,6 +89,14 @@ def test_on_a_full_disk_it_stops_with_one_line_and_loses_nothing(
         check(site, undisturbed)
 
 
+def traced(pid: int) -> bool:
+    """Whether a process has a tracer; True when it is gone."""
+    try:
+        return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 @contextmanager
 def failing_syncs(pid: int) -> Iterator[None]:
     """Every sync of a process returns EIO, as a dying disk makes it."""
@@ -98,14 +106,12 @@ def failing_syncs(pid: int) -> Iterator[None]:
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        status = Path(f"/proc/{pid}/status")
         wait_until(
-            lambda: tracer.poll() is not None or "TracerPid:\t0\n" not in status.read_text(),
-            lambda: "strace does not attach",
+            lambda: tracer.poll() is not None or traced(pid), lambda: "strace does not attach"
         )
-        if tracer.poll() is not None:
-            assert tracer.stderr is not None
-            lacking(f"the right to trace a process: {tracer.stderr.read()}")
+        assert tracer.stderr is not None
+        if tracer.poll() is not None and (said := tracer.stderr.read()):
+            lacking(f"the right to trace a process: {said}")  # else it has died of a sync already
         yield
     finally:
         tracer.kill()
