@@ -77,6 +77,7 @@ def _below(mark: Mark, standing: tuple[int, int], held: int) -> Mark:
     return msgspec.structs.replace(
         mark, position=min(below, mark.done), index=NO_INDEX, complete=True,
         entries=held + mark.expired, again=max(mark.again, mark.position),
+        reaches=(),  # they spoke of what was damaged too
     )  # fmt: skip
 
 

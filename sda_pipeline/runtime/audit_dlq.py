@@ -17,7 +17,7 @@ from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
 from sda_pipeline.dlq.quarantine_file import counted, read_quarantine
 from sda_pipeline.dlq.reading import POS_NAME, derive, read_entries
 from sda_pipeline.records.frames import Counts, Header
-from sda_pipeline.records.rejects import KIND_REJECTS, Reject, RejectHead
+from sda_pipeline.records.rejects import KIND_REJECTS, Reach, Reject, RejectHead
 from sda_pipeline.runtime.audit_log import START, Walked
 from sda_pipeline.runtime.audit_report import AuditReport
 from sda_pipeline.topology import Topology
@@ -178,6 +178,7 @@ class DlqAudit:
             yield "it knows of no other log, and entries of another log are there"
         if mark.log_id != walked.log_id:
             return
+        yield from _knowledge_faults(mark, walked)
         if max(mark.position, mark.again) > walked.end:
             says = f"it stands at {mark.position}, is to see again what is up to {mark.again}"
             yield f"{says}; the log ends at {walked.end}"
@@ -236,6 +237,29 @@ class DlqAudit:
                             f"{source}: partition {reject.partition} offset {reject.offset} was "
                             f"quarantined, but {path.name} does not name it"
                         )
+
+
+def _knowledge_faults(mark: Mark, walked: Walked) -> Iterator[str]:
+    """What a mark of this log knows beside its place: that of the record it stands at, or less."""
+    if mark.in_doubt < 0 or (mark.in_doubt and walked.first == 1 and not mark.replaced):
+        yield f"it counts {mark.in_doubt} offsets in doubt, and its log is the first there was"
+    standing = walked.at.get(mark.done)
+    if standing is None or standing.header is None or mark.position < mark.again:
+        return
+    at, parts = f"at {mark.done}", standing.parts
+    logged = tuple(Reach(p.partition, p.generation, p.next_offset) for p in parts.values())
+    if mark.complete:
+        if mark.reaches and mark.reaches != logged:  # else not known
+            yield f"it reaches {[*map(tuple, mark.reaches)]}, the log {[*map(tuple, logged)]} {at}"
+        if mark.catalogue not in {0, standing.header.catalogue}:
+            own, other = f"{mark.catalogue:016x}", f"{standing.header.catalogue:016x}"
+            yield f"it says that catalogue {own} judged what is {at}, the log {other}"
+        return
+    for reach in mark.reaches:  # of an earlier record
+        part = parts.get(reach.partition)
+        same = part is not None and part.generation == reach.generation
+        if part is None or (same and reach.next_offset > part.next_offset):
+            yield f"it reaches {tuple(reach)}, which is beyond the log's record {at}"
 
 
 def refused_of(counts: Counts) -> int:

@@ -93,7 +93,10 @@ def walk(
         parts = {part.partition: part for part in frame.parts}
         here = Standing(header, parts, frame.counts, len(rejects))
         where = f"{rules.name} log position {header.position}"
-        for found in _faults(before, here, frame, rejects, rules):
+        for found in (
+            *_faults(before, here, frame, rejects, rules),
+            *_first_faults(before, header, walked),
+        ):
             fault(f"{where}: {found}")
         if header.payload_crc != zlib.crc32(record.payload):
             fault(f"{where}: its header does not have the CRC of its payload")
@@ -124,6 +127,21 @@ def _faults(
     yield from _watermark_faults(before, here, frame, rules)
     if before is not None:
         yield from _growth_faults(before, here, rejects, rules)
+
+
+def _first_faults(before: Standing | None, header: Header, walked: Walked) -> Iterator[str]:
+    """All records of a log say alike where it began, and its segments no other. An older release
+    says nothing, so neither does a record behind one of it.
+    """
+    told = header.log_first
+    if not told:
+        return
+    says = f"it says that its log began at {told}"
+    known = before.header.log_first if before is not None and before.header is not None else told
+    if told != known:
+        yield f"{says}, the record before it {known or 'nothing'}"
+    if not (told == walked.first if walked.whole else 0 < told < walked.first):
+        yield f"{says}; it {'begins' if walked.whole else 'was cut off'} at {walked.first}"
 
 
 def _growth_faults(

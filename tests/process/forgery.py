@@ -185,6 +185,15 @@ class Files:
         path.write_bytes(b"".join(map(encode_line, entries)))
         self.repos(lambda pos: setattr(pos, "length", path.stat().st_size))
 
+    def reline(self, about: bytes, change: Callable[[bytes], bytes]) -> None:
+        """Change the first line of the newest DLQ file that holds ``about``, byte for byte."""
+        path = jsonl_files(self.state / "dlq")[-1]
+        lines = path.read_bytes().splitlines(keepends=True)
+        at = next(number for number, line in enumerate(lines) if about in line)
+        lines[at] = change(lines[at])
+        path.write_bytes(b"".join(lines))
+        self.repos(lambda pos: setattr(pos, "length", path.stat().st_size))
+
     def repos(self, change: Callable[[Pos], object]) -> None:
         """Change the high-water marks' file."""
         path = self.state / "dlq" / POS_NAME

@@ -4,6 +4,7 @@ record, derived from the records' own definitions, but for those in ``EXEMPT``. 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from sda_pipeline.dlq.entry import SCHEMA_VERSION
 from sda_pipeline.dlq.entry import Entry as DlqEntry
 from sda_pipeline.dlq.quarantine_file import Line, QuarantineFile, _encode
 from sda_pipeline.records.alert import Entry as OutboxEntry
@@ -27,6 +29,7 @@ EXEMPT: dict[str, str] = {
     **dict.fromkeys(("header.source", "header.log_id", "header.position"), _NAMED),
     **dict.fromkeys(("header.rows", "header.length", "header.parts"), _FITTED),
     "header.frame_flags": "whether it may be shed on its way; nothing stored follows from it",
+    "dlq.schema_version 1, sealed": "as an older release leaves an entry; its contents are checked",
     "dlq.timestamp_unix_ms": "when it was sent, by the wall clock; the log does not know it",
 }
 
@@ -68,6 +71,19 @@ def _dlq(name: str) -> Callable[[Files], None]:
         return with_first(entries, **{name: other(getattr(first, name))})
 
     return lambda files: files.relist(change)
+
+
+def _version(version: int, *, sealed: bool) -> Callable[[Files], None]:
+    """Of the radar's first entry; the writer knows only the newest. ``sealed``: its CRC fits."""
+
+    def change(line: bytes) -> bytes:
+        body, crc, tail = line.rpartition(b',"crc":')
+        old, new = (b'"schema_version":%d,' % each for each in (SCHEMA_VERSION, version))
+        assert body.count(old) == 1
+        body = body.replace(old, new)
+        return body + crc + (b"%d}\n" % zlib.crc32(body) if sealed else tail)
+
+    return lambda files: files.reline(b'"operator":"radar"', change)
 
 
 def _outbox(name: str) -> Callable[[Files], None]:
@@ -112,5 +128,17 @@ RECORD_LIES: dict[str, Lie] = {
     for group, (forger, names, place) in GROUPS.items()
     for name in names
 }
+RECORD_LIES |= {
+    "dlq.schema_version": (
+        _version(SCHEMA_VERSION + 1, sealed=True), f"its schema version is {SCHEMA_VERSION + 1}"),
+    "dlq.schema_version 1": (_version(1, sealed=False), "its CRC is wrong"),
+    "dlq.schema_version 1, sealed": (_version(1, sealed=True), ""),
+    "header.log_first of record 1": (
+        in_log(0, lambda record: record.with_header(log_first=1)), f"{LOG} 1: it says"),
+    "header.log_first from nothing": (
+        lambda files: files.relog("radar", lambda log: [
+            log[0].with_header(log_first=-log[0].header.log_first), *log[1:]]),
+        f"{LOG} 2: it says"),
+}  # fmt: skip
 for _exempt in EXEMPT:
     RECORD_LIES.pop(_exempt)  # KeyError: there is no such field any more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sda_pipeline.dlq import files as dlq_files
@@ -11,6 +12,7 @@ from sda_pipeline.dlq.entry import Entry, entry_of
 from sda_pipeline.dlq.files import DlqFiles, jsonl_files, read_entries
 from sda_pipeline.dlq.marks import NO_INDEX, Mark
 from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.records.rejects import Reach
 from tests.unit.alert_rig import T0
 from tests.unit.dlq_rig import LOG, head, reject
 
@@ -75,6 +77,18 @@ def test_damage_before_the_marks_of_another_log_sends_all_of_the_present_one(roo
     with DlqFiles(root) as files:
         mark = files.marks["radar"]
         assert (mark.log_id, mark.position, mark.again, mark.replaced) == (7, 0, 2, True)
+
+
+def test_a_mark_set_back_does_not_know_how_far_the_files_reach(root: Path) -> None:
+    """Else a log lost before it sends the damaged reject again would take that with it."""
+    reaches = (Reach(0, 0, 99),)
+    with DlqFiles(root) as files:
+        files.sync({"radar": msgspec.structs.replace(files.marks["radar"], reaches=reaches)})
+    with DlqFiles(root) as files:
+        assert files.marks["radar"].reaches == reaches
+    flip(jsonl_files(root)[0], 2)
+    with DlqFiles(root) as files:
+        assert files.marks["radar"].reaches == ()
 
 
 @pytest.mark.parametrize("step", ["keep_aside", "set_back", "take_out"])
