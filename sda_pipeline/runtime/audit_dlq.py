@@ -139,22 +139,23 @@ class DlqAudit:
         found_here = self._mark_faults(source, walked, [*lines.values()], unbroken=unbroken)
         for found in (*found_here, *self._lacking(source, walked)):
             self._report.fault(f"dlq high-water mark of {source}: {found}")
-        if not unbroken:
-            self._note_lost(source, walked)
+        if mark.in_doubt:
+            self._note_doubt(source, walked)
 
-    def _note_lost(self, source: str, walked: Walked) -> None:
-        """A log made anew takes up counts older than it: the DLQ may lack their rejects."""
+    def _note_doubt(self, source: str, walked: Walked) -> None:
+        """Offsets of before a log made anew could not be read again: their rejects may be lacking,
+        and only as many as its counts are above what was written are known to be.
+        """
         mark = self.mark(source)
         standing = walked.at.get(mark.done) if mark.log_id == walked.log_id else None
-        if standing is None:
-            return
-        sent = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
-        lost = sent - mark.entries
-        if lost > 0:
-            self._report.notes.append(
-                f"{source}: {lost} of {sent} rejects are only counted; their DLQ entries were lost "
-                f"with what came before position {walked.first} of its log"
-            )
+        note = (
+            f"{source}: at least {mark.in_doubt} offsets that went with a log could not be read "
+            "again; their rejects may not be in the DLQ"
+        )
+        if standing is not None:
+            sent = refused_of(standing.counts) + (0 if mark.complete else mark.index + 1)
+            note += f": of {sent} at least {max(0, sent - mark.entries)} are only counted"
+        self._report.notes.append(note)
 
     def _mark_faults(
         self, source: str, walked: Walked, lines: list[_Line], *, unbroken: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import pytest
 
 from tests.process.conftest import prepared, undisturbed
 from tests.process.site import Site
+from tests.process.state_rig import SOURCES
 from tests.s3.remote_rig import (
+    Rejects,
     Remote,
     copy_both,
     interrupted_with_remote,
     new_remote,
     point_to,
+    rejects_in_dlq,
 )
 from tests.servers.s3_server import S3Server
 from tests.servers.server_fixtures import *  # noqa: F403
@@ -34,6 +38,18 @@ def credentials(s3: S3Server) -> Iterator[None]:
         for name, value in s3.environment().items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture(scope="session")
+def rejects(prepared: Site, tmp_path_factory: pytest.TempPathFactory) -> Rejects:
+    """What the DLQ holds when nobody disturbs the run."""
+    site = prepared.copy_to(tmp_path_factory.mktemp("rejects") / "site")
+    site.finish()
+    found = rejects_in_dlq(site.state)
+    per_source = Counter(source for source, _, _, _ in found)
+    assert min(per_source[source] for source in SOURCES) > 20, "the input must have bad records"
+    assert max(found.values()) == 1
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sda_pipeline.broker.storage import open_storage
+from sda_pipeline.clock import SystemClock
+from sda_pipeline.dlq.files import read_entries
+from sda_pipeline.limits import BROKER_MAP_BYTES
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.state.replica import S3Objects
@@ -16,6 +21,7 @@ from tests.process.state_rig import copy_of, status, stop_in_the_middle
 from tests.servers.s3_server import REGION, S3Server
 
 PIPELINE = "sda"
+Rejects = Counter[tuple[str, int, int, bytes]]
 WAIT_S = 3.0  # for a remote that is away
 
 
@@ -118,3 +124,18 @@ def all_applied(site: Site) -> bool:
     return bool(sources) and all(
         s["lag"] == 0 and s["log_end"] == s["applied"] > 0 for s in sources
     )
+
+
+def rejects_in_dlq(state: Path) -> Rejects:
+    """What the DLQ holds: source, partition, offset and original bytes."""
+    entries = read_entries(state / "dlq")
+    return Counter((e.operator, e.partition, e.offset, e.original_payload) for e in entries)
+
+
+def purge(site: Site, source: str) -> None:
+    """Let the stopped site's broker delete all that it may of a source's topic."""
+    storage = open_storage(site.root / "broker", BROKER_MAP_BYTES)
+    try:
+        assert storage.purge(f"sda.obs.{source}", SystemClock().wall_ns()), "nothing to delete"
+    finally:
+        storage.close()

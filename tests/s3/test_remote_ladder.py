@@ -11,7 +11,7 @@ import pytest
 from tests.process.site import FINISH_WITHIN_S, Site, kill_tree
 from tests.process.state_rig import SOURCES, audit_of, check, flip, refused, remove, told
 from tests.process.waiting import wait_until
-from tests.s3.remote_rig import Remote, all_applied
+from tests.s3.remote_rig import Rejects, Remote, all_applied, purge, rejects_in_dlq
 
 pytestmark = pytest.mark.process
 
@@ -85,7 +85,7 @@ LADDER: dict[str, tuple[list[Damage], str, int, list[str]]] = {
 
 @pytest.mark.parametrize("name", LADDER)
 def test_the_highest_good_rung_serves_and_nothing_else_differs(
-    name: str, both: tuple[Site, Remote], undisturbed: dict[str, str]
+    name: str, both: tuple[Site, Remote], undisturbed: dict[str, str], rejects: Rejects
 ) -> None:
     damages, path, number, failed = LADDER[name]
     site, remote = both
@@ -96,16 +96,23 @@ def test_the_highest_good_rung_serves_and_nothing_else_differs(
     recovered = told(site, "correlator", "recovered")[-1]
     assert (recovered["path"], recovered["epoch"]) == (path, 2), site.story()
     assert path != "remote" or recovered["snapshot"] == wanted
-    lost = [note for note in audit_of(site).notes if "only counted" in note]
-    assert (disk_lost in damages) == bool(lost), "rejects of before the snapshot went with the disk"
+    assert rejects_in_dlq(site.state) == rejects, "those that went with the disk are found again"
+    assert audit_of(site).notes == []
+    sought = [source for source in SOURCES if told(site, source, "rejects_sought")]
+    assert bool(sought) == (disk_lost in damages)
+    assert not any(told(site, source, "rejects_in_doubt") for source in SOURCES)
     faults = told(site, "correlator", "recovery_rung_failed")
     assert [fault["rung"] for fault in faults] == failed
     assert all(fault["why"] for fault in faults)
     check(site, undisturbed)
 
 
+@pytest.mark.parametrize("purged", [False, True], ids=["it-has-all", "it-has-purged-radar"])
 def test_a_lost_disk_with_nothing_new_at_the_broker_comes_to_rest(
-    recorded_with_remote: tuple[Site, Remote], undisturbed: dict[str, str]
+    purged: bool,
+    recorded_with_remote: tuple[Site, Remote],
+    undisturbed: dict[str, str],
+    rejects: Rejects,
 ) -> None:
     site, _ = recorded_with_remote
     process = site.start()
@@ -116,6 +123,8 @@ def test_a_lost_disk_with_nothing_new_at_the_broker_comes_to_rest(
         kill_tree(process)
     wait_until(lambda: not site.survivors(), site.story)
     remove(site.state)
+    if purged:
+        purge(site, "radar")
     process = site.start("--until-idle")
     try:
         assert process.wait(FINISH_WITHIN_S) == 0, site.story()
@@ -123,11 +132,24 @@ def test_a_lost_disk_with_nothing_new_at_the_broker_comes_to_rest(
         if process.poll() is None:
             kill_tree(process)
     assert told(site, "correlator", "recovered")[-1]["path"] == "remote"
-    assert all(told(site, source, "rejects_in_doubt") for source in SOURCES), "it says what it lost"
     report = audit_of(site)
     assert report.faults == []
+    doubtful = [source for source in SOURCES if told(site, source, "rejects_in_doubt")]
+    assert doubtful == (["radar"] if purged else [])
+    found = rejects_in_dlq(site.state)
+    lacking = rejects - found
+    assert found + lacking == rejects, "each at most once, with its own bytes"
+    assert {source for source, _, _, _ in lacking} == {*doubtful}
+    assert len(report.notes) == len(doubtful)
     site.finish()
     check(site, undisturbed)
+    assert rejects_in_dlq(site.state) == found
+    total = sum(source == "radar" for source, _, _, _ in rejects)
+    notes = audit_of(site).notes
+    assert len(notes) == len(doubtful)
+    for note in notes:
+        assert note.startswith("radar: at least "), note
+        assert note.endswith(f": of {total} at least {lacking.total()} are only counted"), note
 
 
 def test_a_first_start_with_an_empty_bucket_needs_no_flag(
