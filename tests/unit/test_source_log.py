@@ -220,3 +220,33 @@ def test_set_aside_keeps_the_old_log(tmp_path: Path) -> None:
         assert aside == tmp_path / f"radar.aside-{number}"
         assert read_log(aside).end == number
     assert not directory.exists()
+
+
+def bytes_read() -> int:
+    """By this process so far, through any call."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+LARGE = 1 << 16  # of a segment here; a header is read through a buffer of an eighth of that
+
+
+def start_up_bytes(directory: Path, records: int) -> tuple[int, int, int]:
+    """What a start reads of a log of so many records; its segments; its size. Bytes."""
+    with opened(directory, LARGE) as log:
+        fill(log, records, rejects=bytes(2000))
+    before = bytes_read()
+    with opened(directory, LARGE) as log:  # what a source does: open, look at its end, go on there
+        assert log.last() is not None
+        assert list(log.reject_positions(log.end + 1)) == []
+        assert [r.header.position for r in log.records(log.end)] == [records]
+        return bytes_read() - before, len(files(directory)), log.size_bytes
+
+
+def test_a_start_reads_only_the_headers_of_what_a_longer_log_has_more(tmp_path: Path) -> None:
+    short, few, _ = start_up_bytes(tmp_path / "short", 40)
+    long, many, size = start_up_bytes(tmp_path / "long", 2000)
+    assert many > 15 * few
+    of_headers = (many - few) * LARGE // 8
+    assert long - short <= of_headers + LARGE, "the last segments may be filled differently"
+    assert size > 5 * (of_headers + LARGE)
