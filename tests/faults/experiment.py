@@ -21,7 +21,7 @@ from tests.process.site import Site, kill_tree
 from tests.process.waiting import wait_until
 
 Killing = Callable[[subprocess.Popen[bytes]], None]
-SPEED = "10"  # of the playback: 150 s of event time in 15 s, room for ten faults and their ends
+SPEED = "10"  # of the playback: 150 s of event time in 15 s, room for ten faults
 
 
 @dataclass
