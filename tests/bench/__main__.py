@@ -116,7 +116,10 @@ class Bench:
         """Commit times without a remote store, with a healthy and with a slow one."""
         options = self.options
         remote = RemoteOptions(
-            options.objects, options.per_minute, options.warm_up_s, options.quiet_s
+            options.objects,
+            options.per_minute,
+            min(20.0, options.warm_up_s),
+            min(40.0, options.quiet_s),
         )
         root = self.root / "remote"
         self.keep("remote", *measure_remote(root, remote, self.clock, self.say))

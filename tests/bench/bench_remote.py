@@ -1,13 +1,13 @@
 """What a remote store does to the correlator's commits: nothing, it should turn out.
 
-The same live traffic without a remote, with a healthy one, and with one that takes 10 s a call; the
-commit times stand side by side. Needs the real S3 server and the fault proxy (`make infra`).
+The same live traffic without a remote, with a healthy one, and with ones that are slow, refuse, cut
+connections or are overloaded; the commit times stand side by side. (One that fills up is a test.) Needs the real S3 server and the fault proxy (`make infra`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from tests.bench.bench_figures import CHECKPOINT_P99_MS, Figure, worst_pauses_ms
 from tests.bench.bench_inputs import RATE, SEED, Say, make_catalogue, make_site
 from tests.bench.bench_tree import all_running, command, tree_of
 from tests.process.site import Site
-from tests.servers.fault_proxy import FaultProxies
+from tests.servers.fault_proxy import FaultProxies, FaultProxy
+from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import REGION, S3Server
 
 SLOW_MS = 10_000
+CUT_BYTES = 20_000  # of an upload, then the connection is closed
 LEAD_MINUTES = 1.5
 SNAPSHOT_EVERY_S = 5.0  # oftener than by default: more uploads in a short run
 
@@ -33,55 +35,78 @@ class RemoteOptions:
 
     objects: int = 26_000
     per_minute: float = 120.0
-    warm_up_s: float = 30.0
-    quiet_s: float = 60.0
+    warm_up_s: float = 20.0
+    quiet_s: float = 40.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where to upload, if anywhere, and what happens to that store once the pipeline runs."""
+
+    bucket: str = ""
+    endpoint: str = ""
+    spoil: Callable[[], None] = lambda: None
 
 
 def measure_remote(
     root: Path, options: RemoteOptions, clock: Clock, say: Say
 ) -> tuple[list[Figure], dict[str, Any]]:
-    """Three runs, one after the other. Figures and details."""
+    """One run for each store, one after the other. Figures and details."""
     details: dict[str, Any] = {}
-    with _store(root / "servers") as (server, slow):
-        remotes = {"no remote": "", "healthy remote": server.endpoint, "10 s a call": slow}
-        for name, endpoint in remotes.items():
+    with _stores(root / "servers") as stores:
+        for name, store in stores.items():
             say(f"live traffic with {name}")
             site = make_site(root / name.replace(" ", "-"), snapshot_every_s=SNAPSHOT_EVERY_S)
-            if endpoint:
-                _point_to(site, server, endpoint, prefix=name.replace(" ", "-"))
-            details[name] = _run(site, options, clock, say)
+            checkpoint: dict[str, Any] = {"every_s": SNAPSHOT_EVERY_S}
+            if store.endpoint:
+                checkpoint["s3"] = {
+                    "bucket": store.bucket, "prefix": name.replace(" ", "-"),
+                    "endpoint": store.endpoint, "region": REGION, "recovery_wait_s": 1,
+                }  # fmt: skip
+            site.write_topology(checkpoint=checkpoint)
+            details[name] = _run(site, store, options, clock, say)
     return _figures(details), details
 
 
 @contextmanager
-def _store(directory: Path) -> Iterator[tuple[S3Server, str]]:
-    """The server, and the endpoint behind which it is slow; its credentials are in the
-    environment.
-    """
+def _stores(directory: Path) -> Iterator[dict[str, Store]]:
+    """Each way a store can be; the credentials of all are in the environment."""
     before = dict(os.environ)
-    with S3Server(directory / "s3") as server, FaultProxies(directory / "proxies") as proxies:
-        proxy = proxies.add(server.port.address)
-        proxy.delay(SLOW_MS)
+    with (
+        S3Server(directory / "s3") as server,
+        FaultProxies(directory / "proxies") as proxies,
+        overloaded_store() as overloaded,
+    ):
         os.environ.update(server.environment())
+
+        def behind_proxy(fault: Callable[[FaultProxy], None]) -> Store:
+            proxy = proxies.add(server.port.address)
+            return Store(server.bucket, f"http://{proxy.address}", lambda: fault(proxy))
+
         try:
-            yield server, f"http://{proxy.address}"
+            yield {
+                "no remote": Store(),
+                "healthy remote": Store(server.bucket, server.endpoint),
+                "10 s a call": behind_proxy(lambda proxy: proxy.delay(SLOW_MS)),
+                "it refuses": behind_proxy(lambda proxy: proxy.down()),
+                "it cuts": behind_proxy(lambda proxy: proxy.cut_after(CUT_BYTES, "upstream")),
+                "it answers 503": Store(server.bucket, overloaded),
+            }
         finally:
             os.environ.clear()
             os.environ.update(before)
 
 
-def _point_to(site: Site, server: S3Server, endpoint: str, prefix: str) -> None:
-    s3 = {"bucket": server.bucket, "prefix": prefix, "endpoint": endpoint, "region": REGION}
-    site.write_topology(checkpoint={"every_s": SNAPSHOT_EVERY_S, "s3": s3})
-
-
-def _run(site: Site, options: RemoteOptions, clock: Clock, say: Say) -> dict[str, Any]:
+def _run(
+    site: Site, store: Store, options: RemoteOptions, clock: Clock, say: Say
+) -> dict[str, Any]:
     """One run; the commits of its quiet span, and what was uploaded meanwhile."""
     minutes = LEAD_MINUTES + (options.warm_up_s + options.quiet_s) / 60.0
     make_catalogue(site, options.objects, minutes, None, options.per_minute)
     with tree_of(site) as tree:
-        tree.start()
+        tree.start("--allow-fresh")
         tree.wait(all_running, "every operator to be ready")
+        store.spoil()
         with command(site, "sda-sim", "run", "--rate", str(RATE), "--seed", str(SEED)):
             _sit(clock, options.warm_up_s, "warming up", say)
             begin = clock.wall_ns()

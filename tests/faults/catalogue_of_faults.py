@@ -131,7 +131,8 @@ def gaps(number: int) -> Fault:
     points = ",".join(f"{name}={2 + 3 * order}:kill" for order, name in enumerate(names))
     return Fault(
         "SIGKILL between two steps", "a failpoint in each gap of each operator",
-        lambda experiment: experiment.schedule.extend(KIND_OF), {"failpoints": points, "speed": FAST}, once=True,
+        lambda experiment: experiment.schedule.extend(KIND_OF),
+        {"failpoints": points, "speed": FAST}, once=True,
     )  # fmt: skip
 
 

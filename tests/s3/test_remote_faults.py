@@ -7,10 +7,8 @@ stands in only for an answer that the real server cannot be made to give, 503.
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote, all_applied, new_remote, point_to
 from tests.servers.cache import infra_is_required
 from tests.servers.fault_proxy import FaultProxies, FaultProxy
+from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import S3Server
 
 pytestmark = pytest.mark.process
@@ -106,35 +105,11 @@ def test_ten_seconds_a_call_delay_the_upload_and_nothing_else(
     check(site, undisturbed)
 
 
-class Overloaded(http.server.BaseHTTPRequestHandler):
-    """Answers 503 "slow down" to everything."""
-
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        body = b"<Error><Code>SlowDown</Code><Message>later</Message></Error>"
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(503)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def overloaded() -> Iterator[str]:
     """The endpoint of a store that is always overloaded."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Overloaded)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with overloaded_store() as endpoint:
+        yield endpoint
 
 
 def test_a_store_that_answers_503_is_left_alone_for_a_while(
