@@ -1,7 +1,8 @@
 """What a remote store does to the correlator's commits: nothing, it should turn out.
 
 The same live traffic without a remote, with a healthy one, and with ones that are slow, refuse, cut
-connections or are overloaded; the commit times stand side by side. (One that fills up is a test.) Needs the real S3 server and the fault proxy (`make infra`).
+connections or are overloaded; the commit times stand side by side. (One that fills up is a test.)
+Needs the real S3 server and the fault proxy (`make infra`).
 """
 
 from __future__ import annotations
