@@ -49,11 +49,12 @@ class Guard:
         self.accuse(name(found.number), found)
 
     def search(
-        self, count: int, attempt: Callable[[int], None], prepare: Callable[[], None] = lambda: None
-    ) -> Killer | None:
+        self, count: int, attempt: Callable[[int], None],
+        prepare: Callable[[], None] = lambda: None, event: str = "probing",
+    ) -> Killer | None:  # fmt: skip
         """The first of ``count`` attempts that a child does not survive."""
         worker = self._worker
-        worker.event("probing", records=count)
+        worker.event(event, records=count)
         return first_killer(
             count, attempt, worker.clock, prepare=prepare, beat=lambda: worker.beat(Step.COMPUTE),
             within_s=worker.topology.supervision.heartbeat_kill_s,

@@ -52,7 +52,9 @@ class Held:
         cases = [self._case(encounter) for encounter in self._core.tracked]
         if not cases:
             return
-        deadly = guard.search(len(cases), lambda at: self._evaluate(cases[at]))
+        deadly = guard.search(
+            len(cases), lambda at: self._evaluate(cases[at]), event="probing_encounters"
+        )
         if deadly is None:
             return
         whole = cases[deadly.number]
@@ -60,7 +62,9 @@ class Held:
             _Case(whole.encounter, whole.objects[:k], whole.rows[:k])
             for k in range(1, len(whole.rows) + 1)
         ]
-        found = guard.search(len(fewer), lambda at: self._evaluate(fewer[at]))
+        found = guard.search(
+            len(fewer), lambda at: self._evaluate(fewer[at]), event="probing_rows_held"
+        )
         if found is not None:  # else it died of something that was not the rows
             guard.accuse(self._culprit(fewer[found.number].rows[-1], stored), found)
 

@@ -15,7 +15,7 @@ from sda_pipeline.errors import InvalidConfiguration, SdaError, Transient, Unrea
 from sda_pipeline.limits import BROKER_MAP_BYTES, BROKER_RETENTION_S, SECOND_NS
 
 EMBEDDED = "embedded:"
-OPENING_S = 6.0  # a Kafka is asked for at least so long before a first start gives up
+OPENING_S = 4.0  # a Kafka is asked for at least so long before a first start gives up
 KNOWN = f"write {EMBEDDED}DIRECTORY or {KAFKA}HOST:PORT,HOST:PORT"
 
 
@@ -103,14 +103,16 @@ def _insist(ask: Callable[[], object], clock: Clock) -> None:
     from sda_pipeline.broker.kafka_admin import MissingTopic, Refused
 
     until = clock.monotonic_ns() + round(OPENING_S * SECOND_NS)
+    first: Transient | None = None  # it knows best: a client tells its trouble once
     while True:
         try:
             ask()
         except (MissingTopic, Refused):  # asking again will not help
             raise
-        except Transient:
+        except Transient as error:
+            first = first or error
             if clock.monotonic_ns() >= until:
-                raise
+                raise first from error
         else:
             return
 

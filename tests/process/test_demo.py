@@ -204,12 +204,14 @@ def test_on_a_terminal_it_is_a_table(stage: Site) -> None:
         argv = stage.command("sda-supervisor", "demo", "--rate", "300")
         os.execve(argv[0], argv, environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    ready = select.poll()
+    ready.register(terminal, select.POLLIN)
     seen = ""
     clock = SystemClock()
     deadline = clock.monotonic_ns() + 120 * 10**9
     asked = False
     while clock.monotonic_ns() < deadline:
-        if select.select([terminal], [], [], 0.1)[0]:
+        if ready.poll(100):
             try:
                 seen += os.read(terminal, 1 << 16).decode()
             except OSError:
