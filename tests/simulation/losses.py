@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sda_pipeline.log.source_log import read_log
 from sda_pipeline.state.environment import DATA_FILE
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS
+from supervisor.states import Phase
 from tests.simulation.durability import ALERTS
 from tests.simulation.fault_plan import Loss
 
@@ -24,7 +25,11 @@ _BAG = (Loss.CORRELATOR, Loss.CORRELATOR, Loss.CORRELATOR, Loss.SINK, Loss.LOG)
 
 
 def lose_store(world: World) -> None:
-    """Kill an owner, or the tree, and take its store away."""
+    """Kill an owner, or the tree, and take its store away; not at the end of the whole story: no
+    later start would be there to find it gone.
+    """
+    if world.supervisor.tree.phase is Phase.DRAINING:
+        return
     loss = world.dice.pick(_BAG)
     owner = world.dice.pick(world.topology.sources) if loss is Loss.LOG else str(loss)
     spoiled = _spoiled_snapshots(world) if loss is Loss.CORRELATOR else []
