@@ -1,20 +1,22 @@
 """What a remote store does to the correlator's commits: nothing, it should turn out.
 
 The same live traffic without a remote, with a healthy one, and with ones that are slow, refuse, cut
-connections or are overloaded; the commit times stand side by side. (One that fills up is a test.)
-Needs the real S3 server and the fault proxy (`make infra`).
+connections, are overloaded or fill up; the commit times stand side by side.
+Needs the real S3 server and the fault proxy (`make infra`), and root for the disk that fills up.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sda_pipeline.clock import Clock
+from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import SECOND_NS
 from tests.bench.bench_figures import CHECKPOINT_P99_MS, Figure, worst_pauses_ms
 from tests.bench.bench_inputs import RATE, SEED, Say, make_catalogue, make_site
@@ -23,9 +25,11 @@ from tests.process.site import Site
 from tests.servers.fault_proxy import FaultProxies, FaultProxy
 from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import REGION, S3Server
+from tests.servers.small_disk import small_disk
 
 SLOW_MS = 10_000
 CUT_BYTES = 20_000  # of an upload, then the connection is closed
+SMALL_DISK = "64m"  # full once the pipeline runs
 LEAD_MINUTES = 1.5
 SNAPSHOT_EVERY_S = 5.0  # oftener than by default: more uploads in a short run
 
@@ -47,6 +51,7 @@ class Store:
     bucket: str = ""
     endpoint: str = ""
     spoil: Callable[[], None] = lambda: None
+    environment: Mapping[str, str] = field(default_factory=dict)  # with its credentials
 
 
 def measure_remote(
@@ -54,7 +59,7 @@ def measure_remote(
 ) -> tuple[list[Figure], dict[str, Any]]:
     """One run for each store, one after the other. Figures and details."""
     details: dict[str, Any] = {}
-    with _stores(root / "servers") as stores:
+    with _stores(root / "servers", say) as stores:
         for name, store in stores.items():
             say(f"live traffic with {name}")
             site = make_site(root / name.replace(" ", "-"), snapshot_every_s=SNAPSHOT_EVERY_S)
@@ -65,37 +70,46 @@ def measure_remote(
                     "endpoint": store.endpoint, "region": REGION, "recovery_wait_s": 1,
                 }  # fmt: skip
             site.write_topology(checkpoint=checkpoint)
-            details[name] = _run(site, store, options, clock, say)
+            with patch.dict(os.environ, store.environment):
+                details[name] = _run(site, store, options, clock, say)
     return _figures(details), details
 
 
 @contextmanager
-def _stores(directory: Path) -> Iterator[dict[str, Store]]:
-    """Each way a store can be; the credentials of all are in the environment."""
-    before = dict(os.environ)
+def _stores(directory: Path, say: Say) -> Iterator[dict[str, Store]]:
+    """Each way a store can be."""
     with (
         S3Server(directory / "s3") as server,
         FaultProxies(directory / "proxies") as proxies,
         overloaded_store() as overloaded,
+        ExitStack() as closing,
     ):
-        os.environ.update(server.environment())
+
+        def at(endpoint: str, spoil: Callable[[], None] = lambda: None) -> Store:
+            return Store(server.bucket, endpoint, spoil, server.environment())
 
         def behind_proxy(fault: Callable[[FaultProxy], None]) -> Store:
             proxy = proxies.add(server.port.address)
-            return Store(server.bucket, f"http://{proxy.address}", lambda: fault(proxy))
+            return at(f"http://{proxy.address}", lambda: fault(proxy))
 
+        stores = {
+            "no remote": Store(),
+            "healthy remote": at(server.endpoint),
+            "10 s a call": behind_proxy(lambda proxy: proxy.delay(SLOW_MS)),
+            "it refuses": behind_proxy(lambda proxy: proxy.down()),
+            "it cuts": behind_proxy(lambda proxy: proxy.cut_after(CUT_BYTES, "upstream")),
+            "it answers 503": at(overloaded),
+        }
         try:
-            yield {
-                "no remote": Store(),
-                "healthy remote": Store(server.bucket, server.endpoint),
-                "10 s a call": behind_proxy(lambda proxy: proxy.delay(SLOW_MS)),
-                "it refuses": behind_proxy(lambda proxy: proxy.down()),
-                "it cuts": behind_proxy(lambda proxy: proxy.cut_after(CUT_BYTES, "upstream")),
-                "it answers 503": Store(server.bucket, overloaded),
-            }
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+            disk = closing.enter_context(small_disk(directory / "small", SMALL_DISK))
+            small = closing.enter_context(S3Server(disk.directory))
+        except Unreachable as error:
+            say(f"not measured: a store that fills up ({error})")
+        else:
+            stores["it fills up"] = Store(
+                small.bucket, small.endpoint, disk.fill, small.environment()
+            )
+        yield stores
 
 
 def _run(

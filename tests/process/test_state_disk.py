@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -25,37 +24,18 @@ from tests.process.state_rig import (
     told,
 )
 from tests.process.waiting import wait_until
+from tests.servers.demand import demanded_disk, lacking
 
 pytestmark = pytest.mark.process
 
 Mount = Callable[[Site, str], None]
 
 
-def lacking(what: str) -> None:
-    """Skip loudly on a laptop; an environment that promises it fails."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"this test needs {what}")
-    pytest.skip(f"needs {what}")
-
-
-@contextmanager
-def small_disk(site: Site, size: str) -> Iterator[None]:
-    """The state directory on a file system of its own of ``size``."""
-    site.state.mkdir(mode=0o700)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(site.state)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        lacking("the right to mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(site.state)], check=True)
-
-
 def test_at_the_reserve_it_pauses_and_goes_on_by_itself(
     site: Site, undisturbed: dict[str, str]
 ) -> None:
     site.write_topology(limits={"disk_reserve": "16 MiB"})
-    with small_disk(site, "48m"):
+    with demanded_disk(site.state, "48m"):
         (site.state / "logs").mkdir()
         other = site.state / "logs" / "other"
         other.write_bytes(bytes(36 << 20))
@@ -79,12 +59,11 @@ def test_on_a_full_disk_it_stops_with_one_line_and_loses_nothing(
     site: Site, undisturbed: dict[str, str]
 ) -> None:
     site.write_topology(limits={"disk_reserve": "1 KiB"})
-    with small_disk(site, "2500k"):
+    with demanded_disk(site.state, "2500k") as disk:
         code, line = ended(site, site.start("--end-of-input"))
         assert code == 8, line
         assert re.search(r"space|see .*\.jsonl", line), line  # its log may be full as well
-        remount = ["mount", "-o", "remount,size=64m", str(site.state)]
-        subprocess.run(remount, check=True)
+        disk.grow("64m")
         site.finish()
         check(site, undisturbed)
 

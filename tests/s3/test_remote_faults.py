@@ -6,9 +6,6 @@ stands in only for an answer that the real server cannot be made to give, 503.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,10 +15,11 @@ from tests.process.site import Site, kill_tree
 from tests.process.state_rig import all_running, check, status, told
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote, all_applied, new_remote, point_to
-from tests.servers.cache import infra_is_required
+from tests.servers.demand import demanded_disk
 from tests.servers.fault_proxy import FaultProxies, FaultProxy
 from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import S3Server
+from tests.servers.small_disk import SmallDisk
 
 pytestmark = pytest.mark.process
 
@@ -134,39 +132,28 @@ def test_a_store_that_answers_503_is_left_alone_for_a_while(
 
 
 @pytest.fixture
-def full_server(tmp_path: Path) -> Iterator[S3Server]:
+def full_store(tmp_path: Path) -> Iterator[tuple[S3Server, SmallDisk]]:
     """A store on a disk of 1 MiB, which is full already."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        why = "it needs the right to mount a file system"
-        pytest.fail(why) if infra_is_required() else pytest.skip(why)
-    try:
-        with S3Server(directory) as server:
-            room = os.statvfs(directory)
-            filler = (room.f_bavail - 2) * room.f_frsize
-            (directory / "filler").write_bytes(bytes(max(0, filler)))
-            yield server
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with demanded_disk(tmp_path / "small", "1m") as disk, S3Server(disk.directory) as server:
+        disk.fill()
+        yield server, disk
 
 
 def test_a_full_store_is_told_and_taken_up_when_there_is_room(
-    prepared: Site, full_server: S3Server, tmp_path: Path, undisturbed: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    prepared: Site, full_store: tuple[S3Server, SmallDisk], tmp_path: Path,
+    undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    for name, value in full_server.environment().items():
+    server, disk = full_store
+    for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    site, remote = prepared.copy_to(tmp_path / "site"), new_remote(full_server)
+    site, remote = prepared.copy_to(tmp_path / "site"), new_remote(server)
     point_to(site, remote, every_s=0.3, event_time={"idle_after": "off"})
     process = site.start()
     try:
         wait_until(lambda: told(site, "replicator", "upload_failed"), site.story)
         wait_until(lambda: all_applied(site), site.story)
         assert told(site, "replicator", "upload_failed")[0]["fault"] in {"FULL", "OVERLOADED"}
-        subprocess.run(["mount", "-o", "remount,size=64m", str(full_server.directory)], check=True)
+        disk.grow("64m")
         site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
         site.run("sda-supervisor", "stop", "--state", "state")
         assert process.wait(60) == 0
