@@ -74,7 +74,7 @@ class Intake:
         consumer = self.consumer
         life, start = consumer.generation(partition), consumer.log_start(partition)
         before = self.offsets.generations.get(partition)
-        lost = self.offsets.locate(partition, life, start, end)
+        lost = self.offsets.locate(partition, life, start, end, consumer.unread(partition))
         generation = self.offsets.generations[partition]
         if before is not None and before != generation:
             self.worker.event("partition_begun_anew", partition=partition, generation=generation)

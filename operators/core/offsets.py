@@ -19,13 +19,15 @@ class Offsets:
         self.next = {part.partition: part.next_offset for part in parts}
         self.generations = {part.partition: part.generation for part in parts}
 
-    def locate(self, partition: int, life: int, start: int, end: int | None = None) -> Counts:
+    def locate(
+        self, partition: int, life: int, start: int, end: int | None = None, unread: int = 0
+    ) -> Counts:
         """Set the position a consumer must seek to; returns what is missing in between.
 
         ``life`` is the number by which the broker tells this partition from one that was deleted.
         A partition the log does not know begins at the log start, nothing missing. Another life,
-        or an ``end`` below our position (truncated), begins anew, with the next generation. Below
-        the log start: what lies between is missing.
+        or an ``end`` below our position (truncated), begins anew, with the next generation; what
+        was ``unread`` in the one before is missing. Below the log start: so is what lies between.
         """
         if partition not in self.next:
             self.next[partition], self.generations[partition] = start, life
@@ -34,8 +36,9 @@ class Offsets:
         truncated = end is not None and self.next[partition] > end
         if life != life_of(known) or truncated:
             self.next[partition], self.generations[partition] = 0, begun_anew(known, life)
-        missing = max(0, start - self.next[partition])
-        self.next[partition] += missing
+        gone = max(0, start - self.next[partition])
+        self.next[partition] += gone
+        missing = gone + (unread if self.generations[partition] != known else 0)
         return Counts(read=missing, missing=missing)
 
     def consumed(self, batch: Batch) -> set[int]:

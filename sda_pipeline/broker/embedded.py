@@ -36,6 +36,7 @@ class EmbeddedConsumer:
         self._topic: Topic = storage.ensure_topic(topic, partitions_if_new, grow=False)
         self._positions: dict[int, int] = {}
         self._generations: dict[int, int] = {}  # of the positions
+        self._seen: dict[int, int] = {}  # the end, in the generation of the position
         self._slices: dict[int, Slice] = {}  # the batch each partition was last read from
         self._turn = 0
         self.partitions()
@@ -70,6 +71,7 @@ class EmbeddedConsumer:
         """Consume from ``offset`` of the partition's present generation."""
         self._generations[partition] = self.generation(partition)
         self._positions[partition] = offset
+        self._seen.pop(partition, None)
         self._slices.pop(partition, None)
 
     def consume(self, max_messages: int, max_bytes: int, timeout_s: float) -> Batch:
@@ -103,11 +105,18 @@ class EmbeddedConsumer:
         """See the port; a generation not yet sought to is lag as a whole."""
         with self._storage.reading() as txn:
             parts = {p: self._storage.part(txn, self._topic, p) for p in self._positions}
+        self._seen |= {
+            p: part.end for p, part in parts.items() if self._generations[p] == part.generation
+        }
         return {
             p: part.end - (at if self._generations[p] == part.generation else part.start)
             for p, part in parts.items()
             for at in (self._positions[p],)
         }
+
+    def unread(self, partition: int) -> int:
+        """See the port."""
+        return max(0, self._seen.get(partition, 0) - self._positions.get(partition, 0))
 
     def close(self) -> None:
         """Give the storage back."""

@@ -42,6 +42,8 @@ class KafkaConsumer:
         self._held: list[Any] = []  # fetched, not handed out
         self._ends: dict[int, int] = {}  # nothing to hand out below, once nothing is held
         self._passed: dict[int, int] = {}  # the same, and nothing was held
+        self._found: dict[int, int] = {}  # the end, of whichever life
+        self._seen: dict[int, int] = {}  # the same, found to be of the position's life
         self._assigned = self._checked = self._closed = False
         self._described: tuple[int, TopicNow] | None = None
 
@@ -72,6 +74,8 @@ class KafkaConsumer:
         self._unplaced.discard(partition)
         self._suspect.discard(partition)
         self._truncated.discard(partition)
+        self._found.pop(partition, None)
+        self._seen.pop(partition, None)
         self._assigned = False
 
     def consume(self, max_messages: int, max_bytes: int, timeout_s: float) -> Batch:
@@ -115,11 +119,17 @@ class KafkaConsumer:
         topic = self._describe(FRESH_NS)
         known = tuple(self._positions)
         ends = self._admin.ends(self._name, known)
+        self._found = dict(ends)
         at = {p: max(self._positions[p], self._passed.get(p, 0)) for p in known}
         if any(self._lives[p] != topic.id for p in known):
             starts = self._admin.starts(self._name, known)
             at |= {p: starts[p] for p in known if self._lives[p] != topic.id}
         return {p: max(0, ends[p] - at[p]) for p in known}
+
+    def unread(self, partition: int) -> int:
+        """See the port."""
+        at = max(self._positions.get(partition, 0), self._passed.get(partition, 0))
+        return max(0, self._seen.get(partition, 0) - at)
 
     def close(self) -> None:
         """Let go of the connections, once."""
@@ -136,13 +146,18 @@ class KafkaConsumer:
         now = self._clock.monotonic_ns()
         if self._described is None or now - self._described[0] >= young_ns:
             self._described = now, self._admin.describe(self._name)
-            for gone in self._lives.keys() - set(self._described[1].partitions):
+            topic = self._described[1]
+            for gone in self._lives.keys() - set(topic.partitions):
                 self._forget(gone)  # made anew with fewer
+            self._seen |= {p: n for p, n in self._found.items() if self._lives.get(p) == topic.id}
+            self._found = {}
         return self._described[1]
 
     def _forget(self, partition: int) -> None:
-        for known in (self._positions, self._lives, self._told, self._passed):
+        for known in (self._positions, self._lives, self._told):
             known.pop(partition, None)
+        for offsets in (self._passed, self._found, self._seen):
+            offsets.pop(partition, None)
         for noted in (self._unplaced, self._suspect, self._truncated):
             noted.discard(partition)
         self._assigned = False

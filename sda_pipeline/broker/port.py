@@ -91,6 +91,11 @@ class Consumer(Protocol):
     def lag(self) -> dict[int, int]:
         """Messages not yet consumed, by partition: end offset minus position. Transient."""
 
+    def unread(self, partition: int) -> int:
+        """What of the position's own life the last ``lag`` since the seek knew beyond it; 0 when
+        it was not asked. Of a life that has ended, so many at least are gone. Asks nobody.
+        """
+
     def close(self) -> None:
         """Release the connection; commits nothing."""
 

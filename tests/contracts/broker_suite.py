@@ -225,6 +225,23 @@ class BrokerSuite:
             left -= len(consumer.consume(15, 1 << 20, LONG_S).values)
             assert sum(consumer.lag().values()) == left
 
+    def test_what_was_unread_is_known_when_the_topic_is_gone(self, broker: Harness) -> None:
+        consumer, producer = broker.consumer(), broker.producer()
+        producer.produce(TOPIC, messages(40))
+        producer.flush(LONG_S)
+        assert consumer.unread(0) == 0, "nobody has asked for the lag"
+        consumer.lag()
+        left = 40 - len(consumer.consume(15, 1 << 20, LONG_S).values)
+        assert consumer.unread(0) == left >= 25
+        broker.recreate(TOPIC)
+        producer.produce(TOPIC, messages(90, 100))
+        producer.flush(LONG_S)
+        consumer.lag()
+        assert consumer.generation(0) >= 0
+        assert consumer.unread(0) == left, "of the life that ended, not of the new one"
+        consumer.seek(0, 0)
+        assert consumer.unread(0) == 0
+
     def test_a_fresh_partition(self, broker: Harness) -> None:
         consumer = broker.consumer(partitions=2)
         assert consumer.partitions() == (0, 1)

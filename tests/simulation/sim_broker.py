@@ -95,5 +95,8 @@ class SimConsumer:
     def lag(self) -> dict[int, int]:
         return {p: len(m) - self._next[p] for p, m in enumerate(self._messages)}
 
+    def unread(self, _partition: int) -> int:
+        return 0  # its topics live once
+
     def close(self) -> None:
         pass

@@ -72,6 +72,24 @@ def test_where_it_goes_on(
     assert located(step, (step[0], step[1], None))[0].generations == offsets.generations
 
 
+@pytest.mark.parametrize(
+    ("step", "missing"),
+    [
+        ((5, 0, 130), 0),  # all as it was: it is still to come
+        ((5, 120, 130), 20),  # retention took a part of it
+        ((5, 0, 99), 30),  # truncated: what lay above our position is gone
+        ((6, 0, None), 30),  # recreated
+        ((6, 7, 500), 37),
+    ],
+)
+def test_what_was_unread_in_a_life_that_ended_is_missing(
+    step: tuple[int, int, int | None], missing: int
+) -> None:
+    offsets = Offsets((Part(0, 5, 100, 0),))
+    counts = offsets.locate(0, *step, unread=30)
+    assert (counts.read, counts.missing) == (missing, missing)
+
+
 def test_no_identity_repeats_when_a_topic_is_truncated_twice() -> None:
     once, _ = located((5, 0, 50))
     twice, _ = located((5, 0, 50), at=200)
