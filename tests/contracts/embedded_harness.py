@@ -8,7 +8,7 @@ from sda_pipeline.broker.embedded import EmbeddedConsumer, EmbeddedProducer
 from sda_pipeline.broker.storage import open_storage
 from sda_pipeline.clock import Clock, SystemClock
 from sda_pipeline.limits import MIB
-from tests.contracts.broker_suite import TOPIC
+from tests.contracts.broker_talk import TOPIC
 
 HOUR_S = 3600.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sda_pipeline.broker.connect import open_consumer, open_producer
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.broker.port import Consumer, Producer
-from tests.contracts.broker_suite import TOPIC
+from tests.contracts.broker_talk import TOPIC
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 

@@ -18,7 +18,8 @@ from sda_pipeline.broker.port import OutMessage
 from sda_pipeline.broker.storage import open_storage
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.limits import MIB, SECOND_NS
-from tests.contracts.broker_suite import TOPIC, BrokerSuite, check_columns, drain, messages
+from tests.contracts.broker_suite import BrokerSuite
+from tests.contracts.broker_talk import TOPIC, check_columns, drain, messages
 from tests.contracts.embedded_harness import Embedded
 
 
@@ -55,7 +56,7 @@ def test_producers_in_other_processes(broker: Embedded) -> None:
     code = (
         "import sys\n"
         "from sda_pipeline.broker.connect import open_producer\n"
-        "from tests.contracts.broker_suite import TOPIC, messages\n"
+        "from tests.contracts.broker_talk import TOPIC, messages\n"
         "producer = open_producer(f'embedded:{sys.argv[1]}')\n"
         "for n in range(20):\n"
         "    producer.produce(TOPIC, messages(10, int(sys.argv[2]) + n * 10))\n"
@@ -101,7 +102,7 @@ def test_producers_killed_anywhere_leave_whole_batches(broker: Embedded) -> None
     code = (
         "import sys\n"
         "from sda_pipeline.broker.connect import open_producer\n"
-        "from tests.contracts.broker_suite import TOPIC, messages\n"
+        "from tests.contracts.broker_talk import TOPIC, messages\n"
         "producer = open_producer(f'embedded:{sys.argv[1]}')\n"
         "print('on', flush=True)\n"
         "while True:\n"

@@ -17,7 +17,7 @@ from sda_pipeline.broker.stored_batch import chunks, decode, encode, partition_o
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import BrokerFull, InvalidConfiguration, StateCorrupt, Unreachable
 from sda_pipeline.limits import MIB, SECOND_NS
-from tests.contracts.broker_suite import TOPIC, check_columns, drain, messages
+from tests.contracts.broker_talk import TOPIC, check_columns, drain, messages
 from tests.contracts.embedded_harness import HOUR_S, Embedded
 
 

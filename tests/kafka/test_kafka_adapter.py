@@ -16,7 +16,7 @@ from sda_pipeline.broker.port import Consumer, OffsetOutOfRange, OutMessage
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import SdaError, Transient
 from sda_pipeline.limits import MIB
-from tests.contracts.broker_suite import drain, messages
+from tests.contracts.broker_talk import drain, messages
 from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import QUIET, Topics

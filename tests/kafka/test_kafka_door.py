@@ -12,7 +12,7 @@ from sda_pipeline.broker.connect import open_consumer, open_producer
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import Unreachable
-from tests.contracts.broker_suite import drain, messages
+from tests.contracts.broker_talk import drain, messages
 from tests.servers.demand import demand
 from tests.servers.java_runtime import java_home
 from tests.servers.kafka_properties import Security
