@@ -28,7 +28,8 @@ def topic_of(kind: str) -> str:
 def on_kafka(prepared: Site, root: Path, kafka: KafkaServer) -> Site:
     """A copy of the prepared input without broker and state, for this cluster.
 
-    Beside the whole recording: ``radar.jsonl`` and ``others.jsonl``.
+    Beside the whole recording: ``radar.jsonl``, its halves ``radar-1.jsonl`` and
+    ``radar-2.jsonl``, and ``others.jsonl``.
     """
     settings = {"broker": f"kafka://{kafka.bootstrap}", "kafka": {"timeout_s": TIMEOUT_S}}
     site = replace(prepared.copy_to(root, without="broker"), settings=settings)
@@ -36,8 +37,10 @@ def on_kafka(prepared: Site, root: Path, kafka: KafkaServer) -> Site:
     lines = (root / "traffic.jsonl").read_bytes().splitlines(keepends=True)
     radar = [line for line in lines if b'"topic":"sda.obs.radar"' in line]
     others = [line for line in lines if b'"topic":"sda.obs.radar"' not in line]
-    (root / "radar.jsonl").write_bytes(b"".join(radar))
-    (root / "others.jsonl").write_bytes(b"".join(others))
+    half = len(radar) // 2
+    parts = {"radar": radar, "radar-1": radar[:half], "radar-2": radar[half:], "others": others}
+    for name, part in parts.items():
+        (root / f"{name}.jsonl").write_bytes(b"".join(part))
     return site
 
 

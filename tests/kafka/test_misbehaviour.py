@@ -31,6 +31,7 @@ from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
+OTHERS_SPEED = "5"  # 150 s of event time in 30 s: there is time to do something meanwhile
 
 
 def events(run: Run, source: str, name: str) -> list[dict[str, object]]:
@@ -157,15 +158,45 @@ def test_retention_removed_what_we_want(own: Own) -> None:
     assert verdict.finals(run.site)
 
 
+def half_of_radar_amid_others(run: Run, topics: Topics) -> int:
+    """The first half of the radar's traffic is read while the others' flows on; its count."""
+    run.play("others.jsonl", OTHERS_SPEED)
+    run.play("radar-1.jsonl")
+    assert run.traffic.wait(120) == 0
+    count = topics.offsets("sda.obs.radar")[1]
+    wait_until(lambda: topics.committed("sda", "sda.obs.radar") == count, run.story)
+    others_flow(run)
+    return count
+
+
+def others_flow(run: Run) -> None:
+    assert run.players[0].poll() is None, "the others' traffic must outlast what is done"
+
+
 def test_the_topic_is_recreated(run: Run, topics: Topics, undisturbed: dict[str, str]) -> None:
-    """Everything is read; the radar's topic is made anew and filled again while others flow."""
+    """Amid the traffic of all: what comes after it comes into the new topic."""
+    count = half_of_radar_amid_others(run, topics)
+    topics.delete("sda.obs.radar")
+    topics.create("sda.obs.radar")
+    run.play("radar-2.jsonl")
+    wait_until(lambda: events(run, "radar", "partition_begun_anew"), run.story)
+    others_flow(run)
+    run.finish(undisturbed)
+    radar = audit_of(run.site)["radar"]
+    assert (radar["read"], radar["missing"]) == (count + topics.offsets("sda.obs.radar")[1], 0)
+
+
+def test_the_topic_is_recreated_and_filled_again(
+    run: Run, topics: Topics, undisturbed: dict[str, str]
+) -> None:
+    """All that was read comes a second time, and takes no effect."""
     run.play()
     assert run.traffic.wait(120) == 0
     wait_until(run.caught_up, run.story)
     count = topics.offsets("sda.obs.radar")[1]
-    run.play("others.jsonl")
     topics.delete("sda.obs.radar")
     topics.create("sda.obs.radar")
+    run.play("others.jsonl")
     run.site.run("sda-sim", "play", "radar.jsonl", "--speed", "max")
     wait_until(lambda: events(run, "radar", "partition_begun_anew"), run.story)
     run.finish(undisturbed)
@@ -174,12 +205,11 @@ def test_the_topic_is_recreated(run: Run, topics: Topics, undisturbed: dict[str,
 
 
 def test_the_topic_is_truncated(own: Own, undisturbed: dict[str, str]) -> None:
-    """A broker that comes back with less than it had acknowledged: its disk lost the end."""
+    """A broker that comes back, amid traffic, with less than it had acknowledged: its disk lost
+    the end.
+    """
     run = own.run()
-    run.play()
-    assert run.traffic.wait(120) == 0
-    wait_until(run.caught_up, run.story)
-    count = own.topics.offsets("sda.obs.radar")[1]
+    count = half_of_radar_amid_others(run, own.topics)
     own.kafka.kill()
     own.cut_log("sda.obs.radar", 0.5)
     own.kafka.start()
@@ -187,11 +217,12 @@ def test_the_topic_is_truncated(own: Own, undisturbed: dict[str, str]) -> None:
     left = own.topics.offsets("sda.obs.radar")[1]
     assert 0 < left < count
     wait_until(lambda: events(run, "radar", "partition_begun_anew"), run.story)
-    run.play("others.jsonl")
-    run.site.run("sda-sim", "play", "radar.jsonl", "--speed", "max")
+    others_flow(run)
+    run.play("radar-2.jsonl")
     run.finish(undisturbed)
     radar = audit_of(run.site)["radar"]
-    assert (radar["read"], radar["missing"]) == (count + left + count, 0)
+    end = own.topics.offsets("sda.obs.radar")[1]
+    assert (radar["read"], radar["missing"]) == (count + end, 0)
 
 
 # --- what else may happen to a topic ------------------------------------------------------------

@@ -57,11 +57,11 @@ class Run:
         self.pipeline = self.site.start(failpoints=self.failpoints)
         wait_until(self.all_running, self.story)
 
-    def play(self, recording: str = "traffic.jsonl") -> None:
-        """Begin to play a recording into the broker."""
+    def play(self, recording: str = "traffic.jsonl", speed: str = "") -> None:
+        """Begin to play a recording into the broker, beside what plays already."""
         self.traffic: Player | CommandPlayer
         if "broker" in self.site.settings:
-            self.traffic = CommandPlayer(self.site, recording, self.speed)
+            self.traffic = CommandPlayer(self.site, recording, speed or self.speed)
         else:
             upto = event_ms(AHEAD) if self.paced else float("inf")
             self.traffic = Player(self.site, recording, float(self.speed), upto)
@@ -151,7 +151,7 @@ class Run:
 
     def settle(self) -> None:
         """Let the traffic end, stop, finish the finite input."""
-        assert self.traffic.wait(120) == 0
+        assert {player.wait(120) for player in [*self.players, self.traffic]} == {0}
         self.stop()
         self.site.finish()
 
