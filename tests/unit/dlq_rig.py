@@ -23,6 +23,7 @@ from sda_pipeline.records.rejects import (
     Sent,
     pack_sent,
 )
+from sda_pipeline.ring.board import positions_of
 from sda_pipeline.ring.endpoints import Consumer, Producer
 from sda_pipeline.ring.memory import close_ring, create_ring
 from tests.unit.alert_rig import T0
@@ -179,7 +180,8 @@ class DlqRig:
         for name in SOURCES:
             close_ring(self.rings[name])
             self.rings[name] = create_ring(name, self.capacity)
-            self.board.set(f"{name}.dlq_done", 0)
+        for word in positions_of("dlq-sink", "dlq-sink", SOURCES):  # as the supervisor does
+            self.board.set(word, 0)
         self.life()
         for name in self.sides:
             self.restart(name)
