@@ -18,6 +18,8 @@ from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.vocabulary import Step
 
 AWAY_WAIT_S = 0.1  # between two questions to a broker that refuses; a silent one takes its time
+AWAY_WAIT_MAX_S = 1.6  # it doubles up to this
+TELL_AGAIN_NS = 60 * SECOND_NS  # the same words about an outage that comes and goes
 
 
 class Intake:
@@ -30,7 +32,10 @@ class Intake:
         self.offsets = Offsets(())
         self._missing = Counts()  # not yet in a record
         self._placed = False  # the consumer stands where the log says
-        self._away_since: int | None = None
+        self._away_since: int | None = None  # monotonic ns
+        self._away_wait_s = AWAY_WAIT_S
+        self._told: tuple[str, int] = ("", -TELL_AGAIN_NS)  # of the outage told last, and when
+        self._owes_back = False  # the present one was told
         self._commit_failed = False
         self._lag_word = f"{worker.name}.lag"
 
@@ -52,10 +57,6 @@ class Intake:
             return
         self.watch_partitions(every=True)
         self._placed = True
-        if self._away_since is not None:
-            away_s = (self.worker.clock.monotonic_ns() - self._away_since) / SECOND_NS
-            self.worker.event("broker_back", away_s=round(away_s, 3))
-            self._away_since = None
 
     def watch_partitions(self, *, every: bool = False) -> None:
         """Take up partitions that are new at the broker; with ``every``, seek the known ones
@@ -64,6 +65,7 @@ class Intake:
         found = self.consumer.partitions()
         new = [partition for partition in found if partition not in self.offsets.next]
         for partition in found if every else new:
+            self.worker.beat(Step.READ)
             self.clock.add(partition)
             self.locate(partition)
         if new:
@@ -98,6 +100,8 @@ class Intake:
             self.worker.event("offset_out_of_range", error=str(error))
             self.locate(error.partition, error.end)
             return EMPTY
+        if batch.values:
+            self._back()
         if not batch.values or len(batch.values) >= BATCH_MESSAGES_MAX:
             return batch
         size = sum(map(len, batch.values))
@@ -112,11 +116,20 @@ class Intake:
             return batch
         return join(batch, rest)
 
+    def consumed(self, batch: Batch) -> set[int]:
+        """A batch is dealt with: move past it, and past what will never come. Its partitions."""
+        touched = self.offsets.consumed(batch)
+        for partition in self.offsets.next:
+            self.offsets.passed(partition, self.consumer.position(partition))
+        return touched
+
     def lag(self) -> dict[int, int]:
         """How many messages wait at the broker, by partition; also on the board. Transient."""
         # Of a partition that the broker no longer has, nothing will come: it is as good as idle.
         lag = dict.fromkeys(self.offsets.next, 0) | self.consumer.lag()
         self.worker.board.set(self._lag_word, sum(lag.values()))
+        if not any(lag.values()):
+            self._back()
         return lag
 
     def commit(self) -> None:
@@ -130,6 +143,11 @@ class Intake:
         else:
             self._commit_failed = False
 
+    def commit_again(self) -> None:
+        """What failed, when no batch comes that would say it."""
+        if self._commit_failed:
+            self.commit()
+
     # --- whether it answers -----------------------------------------------------------------------
 
     def away(self, error: Transient) -> None:
@@ -138,7 +156,19 @@ class Intake:
         self.idle.busy()
         self._placed = False
         worker.board.set(self._lag_word, UNKNOWN)
+        now = worker.clock.monotonic_ns()
         if self._away_since is None:
-            self._away_since = worker.clock.monotonic_ns()
-            worker.event("broker_away", error=str(error))
-        worker.wait(AWAY_WAIT_S, step=Step.AWAY)
+            self._away_since = now
+            words, last = self._told
+            if words != str(error) or now - last >= TELL_AGAIN_NS:
+                self._told, self._owes_back = (str(error), now), True
+                worker.event("broker_away", error=str(error))
+        worker.wait(self._away_wait_s, step=Step.AWAY)
+        self._away_wait_s = min(2 * self._away_wait_s, AWAY_WAIT_MAX_S)
+
+    def _back(self) -> None:
+        """Something came, or nothing waits: it can be read."""
+        if self._away_since is not None and self._owes_back:
+            away_s = (self.worker.clock.monotonic_ns() - self._away_since) / SECOND_NS
+            self.worker.event("broker_back", away_s=round(away_s, 3))
+        self._away_since, self._owes_back, self._away_wait_s = None, False, AWAY_WAIT_S

@@ -99,6 +99,7 @@ class Lookback:
 def _seek(consumer: Consumer, span: Span) -> None:
     """Go to a span, and with the other partitions to their ends: nothing of them is wanted."""
     for other in consumer.partitions():
+        consumer.generation(other)  # as of now: a seek means it
         consumer.seek(other, consumer.log_start(other))
     for other, behind in consumer.lag().items():
         if behind:

@@ -28,7 +28,8 @@ from sda_pipeline.topology import load_inputs
 from sda_pipeline.vocabulary import Step
 
 IDLE_POLL_S = 0.25
-UPKEEP_EVERY_NS = 30 * SECOND_NS  # look for new partitions, delete what nobody needs
+WATCH_EVERY_NS = 1 * SECOND_NS  # look for new partitions: what is late in them counts from then
+SWEEP_EVERY_NS = 30 * SECOND_NS  # delete what nobody needs
 
 
 class SourceLoop:
@@ -54,7 +55,7 @@ class SourceLoop:
         self.intake = Intake(worker, opened.consumer, self.clock, self.idle)
         reserve = worker.topology.disk_reserve_bytes
         self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
-        self.swept_at = worker.clock.monotonic_ns()
+        self.watched_at = self.swept_at = worker.clock.monotonic_ns()
         self.digester = Digester(
             worker, source.index, reducer, opened.open_again, self.intake.generation_of
         )
@@ -98,7 +99,7 @@ class SourceLoop:
         worker.beat(Step.COMPUTE)
         digested = self.digester.digest(batch, self.intake.offsets, self.clock, ingest)
         self.counts = self.counts.plus(digested.counts)
-        self.idle.consumed(self.intake.offsets.consumed(batch))
+        self.idle.consumed(self.intake.consumed(batch))
         worker.fail("after_reduce")
         # 3-5 append, sync, publish
         self.record(KIND_ROWS, ingest, digested.rows, digested.rejects)
@@ -205,11 +206,13 @@ class SourceLoop:
     def upkeep(self) -> None:
         """Now and then: take up new partitions, delete log segments that nobody needs any more."""
         now = self.worker.clock.monotonic_ns()
-        if now - self.swept_at < UPKEEP_EVERY_NS:
-            return
-        self.swept_at = now
-        self.intake.watch_partitions()
-        self.retention.sweep()
+        if now - self.watched_at >= WATCH_EVERY_NS:
+            self.watched_at = now
+            self.intake.watch_partitions()
+            self.intake.commit_again()
+        if now - self.swept_at >= SWEEP_EVERY_NS:
+            self.swept_at = now
+            self.retention.sweep()
 
 
 def run(worker: Worker) -> None:

@@ -49,6 +49,10 @@ class Offsets:
             self.next[partition] = newest + 1
         return touched
 
+    def passed(self, partition: int, offset: int) -> None:
+        """Nothing more comes below ``offset``."""
+        self.next[partition] = max(self.next[partition], offset)
+
     def parts(self, clock: EventClock) -> tuple[Part, ...]:
         """Where every partition stands now, for the next frame."""
         return tuple(

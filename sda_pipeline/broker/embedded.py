@@ -86,6 +86,10 @@ class EmbeddedConsumer:
             self._positions[partition] = piece.base + stop
         return _as_batch(pieces)
 
+    def position(self, partition: int) -> int:
+        """See the port."""
+        return self._positions.get(partition, 0)
+
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Synchronous, with the generation this consumer reads."""
         values = {p: (self._generations[p], offset) for p, offset in offsets.items()}

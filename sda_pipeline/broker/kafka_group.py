@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -18,6 +18,16 @@ from sda_pipeline.broker.kafka_settings import group_options
 from sda_pipeline.errors import Transient
 
 SOON_S = 0.02  # how long a commit is waited for after one that was not answered in time
+
+
+class Committed(NamedTuple):
+    """The next offset to read, the leader's epoch before it (-1: not known), and the topic's id
+    ("": it was committed by others).
+    """
+
+    offset: int
+    epoch: int
+    life: str
 
 
 class KafkaGroup:
@@ -30,7 +40,7 @@ class KafkaGroup:
         self._commit: Future[Any] | None = None
         self._in_time = True
 
-    def commit(self, offsets: Mapping[int, int], lives: Mapping[int, str]) -> None:
+    def commit(self, offsets: Mapping[int, Committed]) -> None:
         """Commit and wait for the answer; Transient when there is none in time or it is a no.
 
         An answer still outstanding is not waited for: the next batch's commit says more anyway.
@@ -38,7 +48,7 @@ class KafkaGroup:
         action = f"commit offsets of {self._topic}"
         if self._commit is not None and not self._commit.done():
             raise Transient(action, "the last commit is not answered yet", "it is said again")
-        at = [TopicPartition(self._topic, p, o, lives[p]) for p, o in offsets.items()]
+        at = [TopicPartition(self._topic, p, o, i, e) for p, (o, e, i) in offsets.items()]
         self._commit = self._thread.submit(self._client.commit, offsets=at, asynchronous=False)
         within_s = self._admin.settings.timeout_s if self._in_time else SOON_S
         self._in_time = False
@@ -55,14 +65,20 @@ class KafkaGroup:
             if partition.error is not None:
                 raise Transient(action, partition.error.str(), "it is said again")
 
-    def committed(self, partitions: Iterable[int]) -> dict[int, tuple[int, str]]:
-        """(offset, topic id it was committed with) by partition, where there is one. Transient."""
+    def committed(self, partitions: Iterable[int]) -> dict[int, Committed]:
+        """By partition, where there is one. Transient."""
         at = [TopicPartition(self._topic, partition) for partition in partitions]
         try:
             found = self._client.committed(at, timeout=self._admin.settings.timeout_s)
         except KafkaException as error:
             raise self._admin.refusal(f"ask for offsets in {self._topic}", error) from error
-        return {p.partition: (p.offset, p.metadata or "") for p in found if p.offset >= 0}
+        return {
+            at.partition: Committed(
+                at.offset, -1 if at.leader_epoch is None else at.leader_epoch, at.metadata or ""
+            )
+            for at in found
+            if at.offset >= 0
+        }
 
     def close(self) -> None:
         """Let go of it; behind a commit under way it ends by itself."""

@@ -70,6 +70,9 @@ class Consumer(Protocol):
     def log_start(self, partition: int) -> int:
         """The oldest offset that can be read."""
 
+    def position(self, partition: int) -> int:
+        """The next offset to consume, past those that will never come. Asks nobody."""
+
     def seek(self, partition: int, offset: int) -> None:
         """Consume from ``offset`` on. Before any seek: the committed offset, else the start."""
 

@@ -171,7 +171,9 @@ def _growth_faults(
     read = [_read(before, part) for part in here.parts.values()]
     known = sum(count for count in read if count is not None)
     exact = rules.gapless and before is not START  # it may have begun anywhere
-    if None not in read and (grown.read > known or (exact and grown.read < known)):
+    # What was unread when a partition began anew is missing, and no offset moves by it.
+    unread = grown.missing if _begun_anew(before, here) else 0
+    if None not in read and (grown.read > known + unread or (exact and grown.read < known)):
         yield f"it counts {grown.read} read, and its offsets moved by {known}"
 
 
@@ -181,6 +183,13 @@ def _begin(before: Standing, part: Part) -> int | None:
     if known is None:
         return 0 if before is START else None
     return known.next_offset if part.generation == known.generation else 0
+
+
+def _begun_anew(before: Standing, here: Standing) -> bool:
+    return any(
+        number in here.parts and here.parts[number].generation != part.generation
+        for number, part in before.parts.items()
+    )
 
 
 def _read(before: Standing, part: Part) -> int | None:

@@ -29,7 +29,7 @@ DOORS = {
     "botocore": {"sda_pipeline/state/replica.py"},
     "confluent_kafka": {
         f"sda_pipeline/broker/{name}.py"
-        for name in ("kafka", "kafka_admin", "kafka_group", "kafka_producer")
+        for name in ("kafka_admin", "kafka_fetch", "kafka_group", "kafka_producer")
     },
 }
 # What may be called in one place only.

@@ -91,6 +91,9 @@ class ScriptedConsumer:
     def log_start(self, _partition: int) -> int:
         return 0
 
+    def position(self, partition: int) -> int:
+        return self.next[partition]
+
     def seek(self, partition: int, offset: int) -> None:
         self.next[partition] = offset
 

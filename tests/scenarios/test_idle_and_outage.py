@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from operators import source
 from operators.core import watermark
 from operators.core.watermark import EventClock, IdleTracker
+from operators.intake import AWAY_WAIT_MAX_S
+from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.frames import KIND_IDLE
 from sda_pipeline.settings import Physics
 from sda_pipeline.vocabulary import ErrorKind
@@ -210,8 +213,10 @@ def test_what_was_held_up_is_not_late(name: str, when: str, tmp_path: Path) -> N
 def test_it_would_be_late_if_idleness_needed_no_confirmation(
     name: str, tmp_path: Path, confirmation_ignored: None
 ) -> None:
-    """The control. A source that restarted remembers no idleness."""
-    assert late_after(PAUSES[name], tmp_path, AFTER_S["there a little later"]) > 50
+    """The control. A source that restarted remembers no idleness; one that asks on looks again
+    within ``AWAY_WAIT_MAX_S``.
+    """
+    assert late_after(PAUSES[name], tmp_path, AWAY_WAIT_MAX_S + 0.2) > 50
 
 
 # --- a clock that is ahead --------------------------------------------------------------------
@@ -259,7 +264,7 @@ def test_without_the_limit_it_would_harm_all(tmp_path: Path) -> None:
 
 
 def growing() -> Topic:
-    """A second partition appears and flows; the source looks for new ones every half minute."""
+    """A second partition appears and flows."""
     topic = flowing(-30.0, 20.0)
     topic.appears_s[1] = -20.0
     say_often(topic, -20.0, 20.0, partition=1)
@@ -271,7 +276,20 @@ def source_marks(stage: Stage) -> list[int]:
     return [s.header.watermark for s in stage.standings() if s.header]
 
 
-def test_a_new_partition_begins_at_the_sources_watermark(tmp_path: Path) -> None:
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source looks for new partitions every half minute only."""
+    monkeypatch.setattr(source, "WATCH_EVERY_NS", 30 * SECOND_NS)
+
+
+def test_a_new_partition_is_seen_before_anything_in_it_is_late(tmp_path: Path) -> None:
+    with staged(tmp_path, {"east": growing()}) as stage:
+        stage.run(20.0)
+        assert stage.counts().late == 0
+        assert stage.counts().read == 50 + 40
+
+
+def test_a_new_partition_begins_at_the_sources_watermark(tmp_path: Path, seldom: None) -> None:
     with staged(tmp_path, {"east": growing()}) as stage:
         stage.run(20.0)
         assert (np.diff(source_marks(stage)) >= 0).all(), "it never goes back"
@@ -285,7 +303,7 @@ def test_a_new_partition_begins_at_the_sources_watermark(tmp_path: Path) -> None
 
 
 def test_beginning_anew_would_accept_what_comes_too_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seldom: None
 ) -> None:
     """The control."""
     monkeypatch.setattr(

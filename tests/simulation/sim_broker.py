@@ -48,6 +48,9 @@ class SimConsumer:
     def log_start(self, _partition: int) -> int:
         return 0
 
+    def position(self, partition: int) -> int:
+        return self._next[partition]
+
     def seek(self, partition: int, offset: int) -> None:
         self._next[partition] = offset
 
