@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,10 +12,12 @@ from sda_pipeline.broker.connect import open_producer
 from sda_pipeline.broker.kafka_settings import UNSENT_MESSAGES, KafkaSettings
 from sda_pipeline.broker.port import OutMessage, Producer
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.errors import SdaError, Transient
+from sda_pipeline.errors import ExitCode, SdaError, Transient
 from sda_pipeline.limits import MIB, SECOND_NS
 from tests.contracts.broker_talk import messages
+from tests.kafka.kafka_site import Own
 from tests.kafka.kafka_talk import consume
+from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 from tests.servers.server_fixtures import NewKafka
@@ -113,3 +116,18 @@ def test_a_producer_outlives_its_topic(
     producer.flush(LONG_S)
     found = consume(kafka.client(), topic, 20)
     assert sorted(found) == [message.value for message in messages(20, 100)]
+
+
+@pytest.mark.slow  # as long as the simulator's patience
+@pytest.mark.process
+def test_a_simulator_whose_broker_goes_away_says_so(own: Own) -> None:
+    play = subprocess.Popen(
+        own.site.command("sda-sim", "play", "radar.jsonl", "--speed", "50"),
+        cwd=own.site.root, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: own.topics.offsets("sda.obs.radar")[1] > 100, own.site.story)
+    own.kafka.kill()
+    _, said = play.communicate(timeout=120)
+    assert play.returncode == ExitCode.UNREACHABLE, said
+    (line,) = [line for line in said.splitlines() if line.startswith("cannot ")]
+    assert "are not acknowledged after 30 s" in line
