@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators.core.batch import rejects_of, settle, take
+from operators.core.batch import fitting, rejects_of, settle, take
 from operators.core.offsets import Offsets
 from operators.core.reduction import Reducer
 from operators.core.watermark import EventClock
@@ -57,6 +57,7 @@ class Digester:
         first = _name(self._index, consumed, 0, generations)
         self._guard.begin(BatchAt(partition_word(first.generation, first.partition), first.offset))
         batch, withheld = self._withheld.split(consumed, generations)
+        batch, large = fitting(batch)
         if self._guard.suspects:
             self._guard.probe(
                 len(batch.values),
@@ -67,7 +68,9 @@ class Digester:
         rows, counts = settle(batch, reduced, clock, ingest_ns)
         rejects = rejects_of(batch, reduced, generations) + withheld
         self._worker.fail_rows(rows)
-        more = Counts(read=len(withheld), quarantined=len(withheld))
+        more = Counts(
+            read=len(withheld) + large, quarantined=len(withheld), discarded_oversize=large
+        )
         return Digested(rows, rejects, counts.plus(more))
 
     def _try_alone(
@@ -102,6 +105,7 @@ class Digester:
         """The rejects of a batch of one generation that was digested before: the same as then."""
         generations = dict.fromkeys(batch.partitions.tolist(), generation)
         kept, withheld = self._withheld.split(batch, generations)
+        kept, _ = fitting(kept)
         reduced = self._reducer.reduce(kept.values, kept.timestamps_ms)
         return rejects_of(kept, reduced, generations) + withheld
 

@@ -20,7 +20,9 @@ from sda_pipeline.records.rejects import (
     Reject,
     RejectHead,
     Sent,
+    bounded,
     pack_sent,
+    size_of,
     unpack_rejects,
 )
 from sda_pipeline.ring.board import Board
@@ -152,10 +154,11 @@ def _standing(record: Record) -> tuple[tuple[Reach, ...], int]:
 
 def _chunk(entries: list[Reject], first: int) -> list[Reject]:
     """As many entries from ``first`` as a ring slot should hold, at least one."""
-    chunk, size = [entries[first]], len(entries[first].raw)
-    for entry in entries[first + 1 :]:
-        size += len(entry.raw) + len(entry.message)
-        if size > REJECT_CHUNK_BYTES // 2:
+    chunk: list[Reject] = []
+    size = 0
+    for entry in map(bounded, entries[first:]):
+        size += size_of(entry)
+        if chunk and size > REJECT_CHUNK_BYTES // 2:
             break
         chunk.append(entry)
     return chunk

@@ -7,6 +7,7 @@ SECOND_NS = 1_000_000_000
 
 # --- wire -----------------------------------------------------------------------------------
 PAYLOAD_BYTES_MAX = 64 * KIB  # one observation; above: discarded, counted
+MESSAGE_BYTES_MAX = 2 * PAYLOAD_BYTES_MAX  # with its key and headers; above: the same
 SATNO_MAX = 999_999_999  # nine digits, as the catalogues allow
 SENSOR_ID_CHARS_MAX = 36
 
@@ -19,7 +20,9 @@ SEGMENT_BYTES = 64 * MIB
 LOG_RETENTION_S = 3600.0
 LOG_BYTES_MAX = 4 * GIB
 LIFE_BITS = 24  # a broker's number for one life of a partition; the log's generation (u4) holds it
-REJECT_CHUNK_BYTES = 1 * MIB  # a reject frame on the ring to the dlq-sink
+REJECT_BYTES_MAX = MESSAGE_BYTES_MAX + 4 * KIB  # packed, with coordinates and reason
+REJECT_CHUNK_BYTES = 1 * MIB  # a reject frame on the ring to the dlq-sink: half of it rejects
+REJECT_STANDING_BYTES = 128 * KIB  # of that frame: up to where every partition's rejects are sent
 
 # --- rings ----------------------------------------------------------------------------------
 ROW_BYTES = 272
@@ -92,7 +95,8 @@ LOCK_WAIT_S = 10.0
 DEATHS_BEFORE_PROBE = 2  # in a row at one batch: the next life tries its records one by one
 
 assert PANES_PER_ENCOUNTER * PANE_NS <= SCHEDULE_AHEAD_NS, "a row could outrun the schedule"
-assert REJECT_CHUNK_BYTES > PAYLOAD_BYTES_MAX * 4, "a reject must fit its chunk with room to spare"
+assert REJECT_BYTES_MAX <= REJECT_CHUNK_BYTES // 2, "a reject must fit where many of them go"
+assert REJECT_CHUNK_BYTES // 2 + REJECT_STANDING_BYTES <= REJECT_CHUNK_BYTES, "and what follows it"
 assert REMOTE_CONNECT_S <= REMOTE_READ_S, "the bound of a call counts the longer of the two"
 assert REMOTE_CALL_S < REMOTE_STUCK_S, "a call that is retried is not stuck"
 assert REMOTE_RECOVERY_WAIT_S + REMOTE_CALL_S < RECOVERY_KILL_S, "a recovery may wait for S3"

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from operators.core.reduction import ReducedBatch
 from operators.core.watermark import NONE, EventClock
 from sda_pipeline.broker.port import Batch
-from sda_pipeline.dlq.redrive_headers import read_headers
+from sda_pipeline.dlq.redrive_headers import read_headers, size_beside
+from sda_pipeline.limits import MESSAGE_BYTES_MAX
 from sda_pipeline.records.frames import FLAG_NEVER_SHED, Counts, Header, Part, build_payload
 from sda_pipeline.records.rejects import Reject
 from sda_pipeline.records.rows import ROW, Rows
@@ -37,6 +38,23 @@ class Source:
     catalogue: int
     never_shed: bool
     log_first: int = 0  # see Header
+
+
+def fitting(batch: Batch) -> tuple[Batch, int]:
+    """The messages that are within the limit with their key and headers, and how many are not."""
+    count, limit = len(batch.values), MESSAGE_BYTES_MAX
+    if not count or (not batch.headers and _longest(batch.keys) + _longest(batch.values) <= limit):
+        return batch, 0
+    sizes = np.fromiter(map(len, batch.keys), np.int64, count)
+    sizes += np.fromiter(map(len, batch.values), np.int64, count)
+    if batch.headers:
+        sizes += np.fromiter(map(size_beside, batch.headers), np.int64, count)
+    fits = np.flatnonzero(sizes <= limit)
+    return (batch, 0) if len(fits) == count else (take(batch, fits), count - len(fits))
+
+
+def _longest(texts: list[bytes]) -> int:
+    return max(map(len, texts))
 
 
 def settle(

@@ -1,7 +1,8 @@
 """A Kafka producer behind the port: idempotent, every message acknowledged by all replicas in sync.
 
 A message waits inside the client while the cluster is away, in order; ``flush`` says when all of it
-is durable. Not the consumer.
+is durable. Once one was lost for good, it says so for ever: a new producer begins anew. Not the
+consumer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,16 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sda_pipeline.broker.kafka_admin import KafkaAdmin
-from sda_pipeline.broker.kafka_settings import UNSENT_BYTES, UNSENT_MESSAGES, producer_options
+from sda_pipeline.broker.kafka_settings import (
+    HELD_BYTES_MAX,
+    UNSENT_BYTES,
+    UNSENT_MESSAGES,
+    producer_options,
+)
 from sda_pipeline.broker.port import OutMessage
 from sda_pipeline.errors import SdaError, Transient
 
+HINT = "correct what it says and send it again"
 ROOM_WITHIN_S = 0.5  # so long a full client is given to send something before it is Transient
 
 
@@ -25,7 +32,7 @@ class KafkaProducer:
         self._admin = admin
         self._client = admin.make(Producer, admin.options | producer_options())
         self._unsent_bytes, self._closed = 0, False
-        self._refused: KafkaError | None = None
+        self._lost = ""  # why a message is not and will not be at the cluster
 
     def create_topic(self, topic: str, partitions: int) -> None:
         """With retention off: a recording's timestamps may be older than any retention."""
@@ -38,23 +45,22 @@ class KafkaProducer:
     def produce(self, topic: str, messages: Sequence[OutMessage]) -> None:
         """Hands over; Transient when the client is full because the cluster takes nothing.
 
-        SdaError when the cluster has refused an earlier message for good.
+        SdaError when an earlier message was refused for good, or none of these can be taken.
         """
         size = sum(len(message.key) + len(message.value) for message in messages)
+        if len(messages) > UNSENT_MESSAGES or size > HELD_BYTES_MAX:
+            why = f"{len(messages)} messages of {size} bytes are more than a client may hold"
+            raise SdaError(f"produce to {topic}", why, "send them in parts")
+        self._client.poll(0)
+        self._check(topic)
         if not self._room(len(messages), size):
             self._client.poll(ROOM_WITHIN_S)
+            self._check(topic)
         if not self._room(len(messages), size):
             why = f"Kafka at {self._admin.servers} has not taken {len(self._client)} messages yet"
             raise Transient(f"produce to {topic}", why, "try again")
-        self._check(topic)
-        for key, value, timestamp_ms, headers in messages:
-            self._client.produce(
-                topic, value, key, timestamp=timestamp_ms, headers=[*headers],
-                on_delivery=self._delivered,
-            )  # fmt: skip
-        self._unsent_bytes += size
-        self._client.poll(0)
-        self._check(topic)
+        for count, message in enumerate(messages):
+            self._hand_over(topic, message, count)
 
     def flush(self, timeout_s: float) -> None:
         """Transient when something is not acknowledged in time: it is sent all the same, later."""
@@ -74,6 +80,21 @@ class KafkaProducer:
             del self._client
             self._admin.close()
 
+    def _hand_over(self, topic: str, message: OutMessage, before: int) -> None:
+        """One message of a batch of which ``before`` were taken: those cannot be taken back."""
+        key, value, timestamp_ms, headers = message
+        try:
+            self._client.produce(
+                topic, value, key, timestamp=timestamp_ms, headers=[*headers],
+                on_delivery=self._delivered,
+            )  # fmt: skip
+        except (BufferError, KafkaException) as error:
+            why = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            if before:
+                self._lost = self._lost or f"{why}, after {before} of a batch were taken"
+            raise SdaError(f"produce to {topic}", why, HINT) from error
+        self._unsent_bytes += len(key) + len(value)
+
     def _room(self, messages: int, size: int) -> bool:
         """Whether so much fits; into an empty client anything does."""
         waiting = len(self._client)
@@ -83,10 +104,8 @@ class KafkaProducer:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         self._unsent_bytes -= len(message.value() or b"") + len(message.key() or b"")
         if error is not None and error.code() != KafkaError._PURGE_QUEUE:
-            self._refused = self._refused or error
+            self._lost = self._lost or error.str()
 
     def _check(self, where: str) -> None:
-        if self._refused is not None:
-            refused, self._refused = self._refused, None
-            hint = "correct what it says and send it again"
-            raise SdaError(f"produce to {where}", refused.str(), hint)
+        if self._lost:
+            raise SdaError(f"produce to {where}", self._lost, HINT)

@@ -28,6 +28,7 @@ FETCH_BYTES = 4 * MIB  # of one partition at once; a larger message still comes,
 RECEIVE_BYTES = 1_000_000_000  # the largest answer taken at all; the broker's limits are below it
 UNSENT_BYTES = 256 * MIB  # a producer holds so much while the broker is away, then it is Transient
 UNSENT_MESSAGES = 400_000
+HELD_BYTES_MAX = 2 * UNSENT_BYTES  # an empty one takes so much at once
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def producer_options() -> dict[str, object]:
         "message.timeout.ms": 0,
         "message.max.bytes": RECEIVE_BYTES,  # the broker's limit decides
         "queue.buffering.max.messages": UNSENT_MESSAGES,
-        "queue.buffering.max.kbytes": 2 * UNSENT_BYTES // 1024,
+        "queue.buffering.max.kbytes": HELD_BYTES_MAX // 1024,
     }
 
 

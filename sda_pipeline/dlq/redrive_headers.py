@@ -21,6 +21,16 @@ def write_headers(root: str, attempts: int) -> Headers:
     return (ROOT, root.encode("ascii")), (ATTEMPTS, b"%d" % attempts)
 
 
+def size_beside(headers: Headers) -> int:
+    """Bytes of all headers but these two: a record may be re-injected that only just fitted."""
+    return sum(
+        len(name.encode()) + len(value)
+        for name, value in headers
+        if not (name == ROOT and _IS_ROOT.fullmatch(value))
+        and not (name == ATTEMPTS and _IS_COUNT.fullmatch(value))
+    )
+
+
 def read_headers(headers: Headers) -> tuple[str, int]:
     """Root and attempts; ("", 0) of a message that was not re-injected."""
     if not headers:

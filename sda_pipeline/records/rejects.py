@@ -9,10 +9,13 @@ from typing import NamedTuple
 import msgspec
 
 from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.limits import PAYLOAD_BYTES_MAX, REJECT_BYTES_MAX
 
 KIND_REJECTS, KIND_PROGRESS, KIND_BEFORE = 1, 2, 3
 REJECT_HEAD = struct.Struct("<BBHIQQIIqQQ")
 assert REJECT_HEAD.size == 56, "the reject head is part of the edge's format"
+UTF8_BYTES_MAX = 4  # of one character
+FIXED_BYTES_MAX = 128  # packed, of one reject: its numbers, and a few bytes before each text
 
 
 class Reject(msgspec.Struct, array_like=True, frozen=True):
@@ -29,6 +32,29 @@ class Reject(msgspec.Struct, array_like=True, frozen=True):
     sensor: str  # "" when the record could not be read that far
     root: str  # dlq-id header of a re-injected record, else ""
     attempts: int
+
+
+def size_of(reject: Reject) -> int:
+    """So many bytes it takes at most, packed."""
+    texts = (reject.kind, reject.message, reject.sensor, reject.root)
+    return (
+        FIXED_BYTES_MAX + len(reject.key) + len(reject.raw) + UTF8_BYTES_MAX * sum(map(len, texts))
+    )
+
+
+def bounded(reject: Reject) -> Reject:
+    """The same, at most ``REJECT_BYTES_MAX`` large: no frame would take more, and who cannot send a
+    reject can send none after it. What is left out of an older log's, or of a quarantined record
+    that no limit has seen, is told.
+    """
+    if size_of(reject) <= REJECT_BYTES_MAX:
+        return reject
+    raw = reject.raw if len(reject.raw) <= PAYLOAD_BYTES_MAX else b""
+    left_out = f"its key ({len(reject.key)} bytes)"
+    if raw != reject.raw:
+        left_out += f" and its bytes ({len(reject.raw)})"
+    why = f"{reject.message}; {left_out} over the limit and not kept"
+    return msgspec.structs.replace(reject, key=b"", raw=raw, message=why)
 
 
 class Reach(NamedTuple):

@@ -57,6 +57,15 @@ def audit_of(site: Site) -> dict[str, dict[str, int]]:
     return {source["source"]: source for source in report["sources"]}
 
 
+def nothing_unread(site: Site, topics: Topics) -> None:
+    """Every offset of the topics was read, and read once: true without transactions only."""
+    audit = audit_of(site)
+    for kind in KINDS:
+        topic = topic_of(kind)
+        ends = sum(topics.offsets(topic, partition)[1] for partition in topics.leaders(topic))
+        assert (audit[kind]["read"], audit[kind]["missing"]) == (ends, 0), f"{kind}: {audit[kind]}"
+
+
 def discards(site: Site, kind: str) -> int:
     """How many messages of the recording itself are empty or over the limit."""
     found = 0

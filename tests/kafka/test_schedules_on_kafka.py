@@ -8,14 +8,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kafka.kafka_site import Own
+from tests.kafka.kafka_site import Own, nothing_unread
 from tests.process.flow import SEED, Run
 from tests.process.site import kill_tree
 from tests.process.test_crash import KIND_OF
 from tests.process.waiting import wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.process, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.process]
 BLOWS = 6
+SCHEDULES = [0, *(pytest.param(schedule, marks=pytest.mark.slow) for schedule in range(1, 10))]
 
 
 def strike(rng: np.random.Generator, run: Run, own: Own) -> None:
@@ -35,7 +36,7 @@ def strike(rng: np.random.Generator, run: Run, own: Own) -> None:
             run.kill(operator)
 
 
-@pytest.mark.parametrize("schedule", range(10))
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_random_blows(schedule: int, own: Own, undisturbed: dict[str, str]) -> None:
     rng = np.random.default_rng([SEED, schedule])
     run = own.run()
@@ -44,3 +45,4 @@ def test_random_blows(schedule: int, own: Own, undisturbed: dict[str, str]) -> N
         run.wait_for(share)
         strike(rng, run, own)
     run.finish(undisturbed)
+    nothing_unread(run.site, own.topics)

@@ -12,11 +12,12 @@ from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import SECOND_NS
 from supervisor.control import ask
 from tests.process import verdict
-from tests.process.player import CommandPlayer, Player
+from tests.process.player import Player
 from tests.process.site import CHOICES, EPOCH_NS, RECORDED_S, Site, kill_tree
 from tests.process.waiting import wait_until
 
 SEED = int(CHOICES)
+WHOLE = "traffic.jsonl"
 PLAY_SPEED = "15"  # 150 s of event time in 10 s
 AHEAD = 0.03  # of the recording: so much traffic follows a moment before it waits for the next
 PLAYBACK = {"event_time": {"idle_after": "off"}}  # event time runs faster than the clock
@@ -46,25 +47,25 @@ class Run:
         self, site: Site, *, speed: str = PLAY_SPEED, failpoints: str = "", **changes: object
     ) -> None:
         self.site, self.speed, self.failpoints = site, speed, failpoints
-        site.write_topology(**PLAYBACK, **changes)
+        site.write_topology(**(PLAYBACK | changes))
         self.schedule: list[str] = []  # of operators
         self.happened: list[Moment] = []
-        self.players: list[Player | CommandPlayer] = []
-        self.paced = self.paced and "broker" not in site.settings
+        self.players: list[Player] = []
         self.start()
 
     def start(self) -> None:
         self.pipeline = self.site.start(failpoints=self.failpoints)
         wait_until(self.all_running, self.story)
 
-    def play(self, recording: str = "traffic.jsonl", speed: str = "") -> None:
-        """Begin to play a recording into the broker, beside what plays already."""
-        self.traffic: Player | CommandPlayer
-        if "broker" in self.site.settings:
-            self.traffic = CommandPlayer(self.site, recording, speed or self.speed)
-        else:
-            upto = event_ms(AHEAD) if self.paced else float("inf")
-            self.traffic = Player(self.site, recording, float(self.speed), upto)
+    def play(self, recording: str = WHOLE, speed: str = "") -> None:
+        """Begin to play a recording into the broker, beside what plays already.
+
+        The whole one waits for the test; a part of it, or one with a speed of its own, goes by the
+        clock.
+        """
+        waits = self.paced and recording == WHOLE and not speed
+        upto = event_ms(AHEAD) if waits else float("inf")
+        self.traffic = Player(self.site, recording, float(speed or self.speed), upto)
         self.players.append(self.traffic)
 
     def story(self) -> str:
@@ -87,10 +88,12 @@ class Run:
         words = ask(self.site.state, "board", "read the board")["words"]
         return (int(words["radar.watermark"]) - EPOCH_NS) / (RECORDED_S * SECOND_NS)
 
-    def wait_for(self, share: float) -> None:
-        """Until so much of the traffic is read, while more of it comes; fails at its end."""
+    def wait_for(self, share: float, ahead: float = AHEAD) -> None:
+        """Until so much of the traffic is read, while more of it comes, as much as ``ahead``; fails
+        at its end.
+        """
         if self.paced:
-            self.traffic.upto = event_ms(share + AHEAD)
+            self.traffic.upto = event_ms(share + ahead)
         wait_until(lambda: self.traffic.poll() is not None or self.share() >= share, self.story)
         if self.paced:
             assert self.traffic.poll() is None, f"the traffic ended before {share}:\n{self.story()}"

@@ -7,6 +7,7 @@ into flowing traffic, at the same place of the recording, whatever the machine.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 from itertools import groupby
@@ -15,10 +16,12 @@ from sda_pipeline.broker.connect import open_producer
 from sda_pipeline.cli.sim.recording import Recorded, read_recording
 from sda_pipeline.cli.sim.sending import Sender, Stop
 from sda_pipeline.clock import SystemClock
+from sda_pipeline.errors import ExitCode, Transient
 from sda_pipeline.topology import load_topology
 from tests.process.site import Site
 
 TICK_S = 0.05
+FLUSH_S = 1.0  # then it looks whether it is wanted any longer
 SLICE_MS = 100  # of event time, sent at once
 
 
@@ -28,22 +31,27 @@ def _due(message: Recorded) -> float:
 
 
 class Player:
-    """A thread that produces. ``upto``: the message time, ms, that it must not pass yet."""
+    """A thread that produces, through a broker's outages too. ``upto``: the message time, ms, that
+    it must not pass yet.
+    """
 
     def __init__(self, site: Site, recording: str, speed: float, upto: float) -> None:
         self.upto = upto
         self._speed = speed
-        self._producer = open_producer(load_topology(site.topology).broker)
+        topology = load_topology(site.topology)
+        self._producer = open_producer(topology.broker, kafka=topology.kafka)
         recorded = [message for message, _ in read_recording(site.root / recording)]
         self._slices = [(due, [*group]) for due, group in groupby(recorded, _due)]
+        self._code: int = ExitCode.INTERNAL
         self._ended = threading.Event()
-        self._stop = threading.Event()
+        self._killed = threading.Event()
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def poll(self) -> int | None:
-        """0 when everything is sent, None before."""
-        return 0 if self._ended.is_set() else None
+        """0 when everything is sent and acknowledged, None before."""
+        return self._code if self._ended.is_set() else None
 
     def wait(self, timeout_s: float) -> int:
         """Play to the end, as a process would; TimeoutExpired when it takes longer."""
@@ -51,51 +59,36 @@ class Player:
         if not self._ended.wait(timeout_s):
             raise subprocess.TimeoutExpired("player", timeout_s)
         self._thread.join()
-        return 0
+        return self._code
 
     def kill(self) -> None:
         """Send no more."""
-        self._stop.set()
+        self._stop.asked = True
+        self._killed.set()
         self._thread.join()
 
     def _run(self) -> None:
-        clock = SystemClock()
-        sender = Sender(self._producer, 1, clock, Stop(), print)
         try:
-            at, last = self._slices[0][0], clock.monotonic_ns()
-            for due, messages in self._slices:
-                while at < due:
-                    if self._stop.wait(TICK_S):
-                        return
-                    now = clock.monotonic_ns()
-                    at, last = min(at + (now - last) / 1e6 * self._speed, self.upto), now
-                sender.send(messages)
+            self._code = self._play()
         finally:
-            sender.close()
-        self._ended.set()
+            self._producer.close()
+            self._ended.set()
 
-
-class CommandPlayer:
-    """``sda-sim play`` as a process, for a real broker: its client has outages of its own to live
-    through. It goes by the clock alone; ``upto`` holds it nowhere.
-    """
-
-    def __init__(self, site: Site, recording: str, speed: str) -> None:
-        self.upto = float("inf")
-        self._process = subprocess.Popen(
-            site.command("sda-sim", "play", recording, "--speed", speed, "--json"),
-            cwd=site.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def poll(self) -> int | None:
-        """Its exit code, None before."""
-        return self._process.poll()
-
-    def wait(self, timeout_s: float) -> int:
-        """Its exit code; TimeoutExpired when it takes longer."""
-        return self._process.wait(timeout_s)
-
-    def kill(self) -> None:
-        """Send no more."""
-        self._process.kill()
-        self._process.wait()
+    def _play(self) -> int:
+        clock = SystemClock()
+        sender = Sender(self._producer, 1, clock, self._stop, print)
+        at, last = self._slices[0][0], clock.monotonic_ns()
+        for due, messages in self._slices:
+            while at < due:
+                if self._killed.wait(TICK_S):
+                    return -signal.SIGKILL
+                now = clock.monotonic_ns()
+                at, last = min(at + (now - last) / 1e6 * self._speed, self.upto), now
+            sender.send(messages)
+        while not self._killed.is_set():
+            try:
+                self._producer.flush(FLUSH_S)
+            except Transient:  # an outage that the test is at; the messages wait in the client
+                continue
+            return 0
+        return -signal.SIGKILL

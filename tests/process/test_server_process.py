@@ -64,7 +64,7 @@ def test_it_starts_pauses_goes_on_stops_and_starts_again(tmp_path: Path, port: P
         process.await_ready(lambda: accepts(port.number))
         process.pause()
         state = psutil.Process(process.pid)
-        wait_until(lambda: state.status() == psutil.STATUS_STOPPED, process.story)
+        assert state.status() == psutil.STATUS_STOPPED
         process.resume()
         wait_until(lambda: state.status() != psutil.STATUS_STOPPED, process.story)
         process.pause()

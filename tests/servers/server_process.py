@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import Unreachable
+from tests.process.waiting import wait_until
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 6.0  # SIGTERM to all nodes of a cluster at once hangs
@@ -140,8 +141,9 @@ class ServerProcess:
             self._process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: alive, connected and silent."""
+        """SIGSTOP: alive, connected and silent, down to its last thread when this returns."""
         self._send(signal.SIGSTOP)
+        wait_until(lambda: not self.running or self._all_stopped(), self.story)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -153,6 +155,11 @@ class ServerProcess:
 
     def _exit(self) -> int | None:
         return self._process.poll() if self._process is not None else None
+
+    def _all_stopped(self) -> bool:
+        """Every thread: each stops on its own, at its next step into the kernel or out of it."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
     def _send(self, signum: signal.Signals) -> None:
         if self.running:

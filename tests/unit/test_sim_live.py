@@ -14,7 +14,7 @@ from sda_pipeline.cli.sim.recording import Recorded
 from sda_pipeline.cli.sim.sending import PATIENCE_S, Sender, Stop
 from sda_pipeline.cli.sim.timeline import Timeline, messages
 from sda_pipeline.clock import ManualClock
-from sda_pipeline.errors import BrokerFull, Unreachable
+from sda_pipeline.errors import BrokerFull, Transient, Unreachable
 from tests.unit.sim_rig import EPOCH_NS, SECOND, scene, span
 
 START = EPOCH_NS + 30 * SECOND
@@ -28,7 +28,7 @@ class Rig:
         self.got: list[tuple[int, str, OutMessage]] = []
         self.topics: dict[str, int] = {}
         self.said: list[str] = []
-        self.closed = False
+        self.closed, self.acknowledges = False, True
         self.before: Callable[[], None] = lambda: None
         sender = Sender(self, 3, self.clock, self.stop, self.said.append)
         self.pace = Pace(sender, self.clock, self.stop, self.said.append)
@@ -41,7 +41,8 @@ class Rig:
         self.got += [(self.clock.wall_ns() // 1_000_000, topic, message) for message in out]
 
     def flush(self, timeout_s: float) -> None:
-        pass
+        if not self.acknowledges:
+            raise Transient("flush what was produced", "1 message is not acknowledged")
 
     def close(self) -> None:
         self.closed = True
@@ -145,6 +146,17 @@ def test_a_broker_that_stays_full_is_an_error_with_a_hint() -> None:
     rig.before = full_for(rig, 10 * PATIENCE_S)
     with pytest.raises(Unreachable, match=r"cannot produce to t: its map is full for 60 s; start"):
         rig.pace.sender.send([Recorded("t", b"1", b"{}", 7)])
+
+
+def test_a_broker_that_acknowledges_nothing_is_unreachable() -> None:
+    rig = Rig()
+    rig.acknowledges = False
+    rig.pace.sender.send([Recorded("t", b"1", b"{}", 7)])
+    with pytest.raises(
+        Unreachable, match=r"cannot flush.*: 1 message is not.*; see that the broker"
+    ):
+        rig.pace.sender.close()
+    assert rig.closed
 
 
 def test_a_stop_while_waiting_sends_nothing_more() -> None:

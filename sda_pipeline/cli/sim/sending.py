@@ -91,8 +91,11 @@ class Sender:
                 return True
 
     def close(self) -> None:
-        """Wait until the broker has it all, and let go of it."""
+        """Wait until the broker has it all, and let go of it. Unreachable when that lasts."""
         try:
             self._producer.flush(FLUSH_S)
+        except Transient as error:
+            hint = "see that the broker runs: what it has not acknowledged is not sent any more"
+            raise Unreachable(error.action, error.why, hint) from error
         finally:
             self._producer.close()
