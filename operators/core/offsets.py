@@ -26,8 +26,9 @@ class Offsets:
 
         ``life`` is the number by which the broker tells this partition from one that was deleted.
         A partition the log does not know begins at the log start, nothing missing. Another life,
-        or an ``end`` below our position (truncated), begins anew, with the next generation; what
-        was ``unread`` in the one before is missing. Below the log start: so is what lies between.
+        or an ``end`` below our position (truncated), begins anew, with the next generation. What
+        was ``unread`` of another life is missing; of a truncated one nobody knows what it was.
+        Below the log start: what lies between is missing.
         """
         if partition not in self.next:
             self.next[partition], self.generations[partition] = start, life
@@ -38,7 +39,7 @@ class Offsets:
             self.next[partition], self.generations[partition] = 0, begun_anew(known, life)
         gone = max(0, start - self.next[partition])
         self.next[partition] += gone
-        missing = gone + (unread if self.generations[partition] != known else 0)
+        missing = gone + (unread if life != life_of(known) else 0)
         return Counts(read=missing, missing=missing)
 
     def consumed(self, batch: Batch) -> set[int]:

@@ -9,13 +9,14 @@ import signal
 import pytest
 
 from tests.kafka.kafka_site import Own, audit_of
-from tests.kafka.test_misbehaviour import events
+from tests.kafka.test_misbehaviour import all_back, events
 from tests.process import verdict
-from tests.process.flow import Run
+from tests.process.flow import Run, event_ms
 from tests.process.waiting import wait_until
 from tests.servers.kafka_topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
+AT_ONCE = "100000"
 OTHERS_SPEED = "5"  # 150 s of event time in 30 s: there is time to do something meanwhile
 
 
@@ -48,6 +49,7 @@ def test_retention_removed_what_we_want(own: Own) -> None:
 def half_of_radar_amid_others(run: Run, topics: Topics) -> int:
     """The first half of the radar's traffic is read while the others' flows on; its count."""
     run.play("others.jsonl", OTHERS_SPEED)
+    run.traffic.upto = event_ms(0.8)  # it never ends before it is let
     run.play("radar-1.jsonl")
     assert run.traffic.wait(120) == 0
     count = topics.offsets("sda.obs.radar")[1]
@@ -60,9 +62,15 @@ def others_flow(run: Run) -> None:
     assert run.players[0].poll() is None, "the others' traffic must outlast what is done"
 
 
-def test_the_topic_is_recreated(run: Run, topics: Topics, undisturbed: dict[str, str]) -> None:
-    """Amid the traffic of all: what comes after it comes into the new topic."""
+def test_the_topic_is_recreated(own: Own, undisturbed: dict[str, str]) -> None:
+    """Amid the traffic of all, and its leader changed before: what comes after it comes into the
+    new topic, whose leader's epochs begin anew.
+    """
+    run, topics = own.run(), own.topics
     count = half_of_radar_amid_others(run, topics)
+    own.kafka.kill()
+    own.kafka.start()
+    wait_until(lambda: all_back(run), run.story)
     topics.delete("sda.obs.radar")
     topics.create("sda.obs.radar")
     run.play("radar-2.jsonl")
@@ -89,6 +97,31 @@ def test_the_topic_is_recreated_and_filled_again(
     run.finish(undisturbed)
     radar = audit_of(run.site)["radar"]
     assert (radar["read"], radar["missing"]) == (2 * count, 0)
+
+
+def test_the_topic_is_truncated_and_filled_again_unseen(
+    own: Own, undisturbed: dict[str, str]
+) -> None:
+    """When the source looks again, its position lies amid what came since: the leaders' epochs
+    tell that it is another history.
+    """
+    run = own.run()
+    count = half_of_radar_amid_others(run, own.topics)
+    assert run.signalled(["radar"], signal.SIGSTOP)
+    own.kafka.kill()
+    own.cut_log("sda.obs.radar", 0.8)
+    own.kafka.start()
+    wait_until(lambda: own.topics.leaders("sda.obs.radar"), run.story)
+    run.play("radar-2.jsonl", AT_ONCE)
+    assert run.traffic.wait(120) == 0
+    end = own.topics.offsets("sda.obs.radar")[1]
+    assert end > count, "its position is there again"
+    others_flow(run)
+    assert run.signalled(["radar"], signal.SIGCONT)
+    wait_until(lambda: events(run, "radar", "partition_begun_anew"), run.story)
+    run.finish(undisturbed)
+    radar = audit_of(run.site)["radar"]
+    assert (radar["read"], radar["missing"]) == (count + end, 0)
 
 
 def test_the_topic_is_truncated(own: Own, undisturbed: dict[str, str]) -> None:

@@ -30,7 +30,7 @@ from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
-OTHERS_SPEED = "5"  # 150 s of event time in 30 s: there is time to do something meanwhile
+GROWING_SPEED = "3"  # 150 s of event time in 50 s
 OUTAGE_SHARE = 0.3  # of the traffic comes while the broker is away
 
 
@@ -118,15 +118,18 @@ def test_a_source_killed_while_the_broker_is_away(own: Own, undisturbed: dict[st
 # --- what else may happen to a topic ------------------------------------------------------------
 
 
-def test_partitions_are_added_while_others_flow(
+def test_partitions_are_added_amid_the_traffic(
     run: Run, topics: Topics, undisturbed: dict[str, str]
 ) -> None:
-    run.play("others.jsonl")
+    """The sender uses them when its client has looked again, within half a minute."""
+    run.play(speed=GROWING_SPEED)
+    run.wait_for(0.05, ahead=1.0)
     topics.grow("sda.obs.radar", 3)
     wait_until(lambda: len(partitions(run, "radar")) == 3, run.story)
-    run.site.run("sda-sim", "play", "radar.jsonl", "--speed", "max")
     run.finish(undisturbed)
-    assert all(topics.offsets("sda.obs.radar", partition)[1] > 0 for partition in range(3))
+    used = [topics.offsets("sda.obs.radar", partition)[1] for partition in range(3)]
+    assert min(used) > 0, "the traffic must outlast its client's look"
+    assert audit_of(run.site)["radar"]["read"] == sum(used)
 
 
 def test_aborted_transactions_leave_gaps(

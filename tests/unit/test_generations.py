@@ -77,7 +77,7 @@ def test_where_it_goes_on(
     [
         ((5, 0, 130), 0),  # all as it was: it is still to come
         ((5, 120, 130), 20),  # retention took a part of it
-        ((5, 0, 99), 30),  # truncated: what lay above our position is gone
+        ((5, 0, 99), 0),  # truncated: what was seen may be of the new history
         ((6, 0, None), 30),  # recreated
         ((6, 7, 500), 37),
     ],
