@@ -29,6 +29,18 @@ def another_writer(name: str) -> RemoteError:
     return RemoteError(f"write {name}", why, RemoteFault.CONFLICT, hint, passing=False)
 
 
+class Unserved(Unreadable):
+    """A manifest that is there and was not to be had; its snapshot may be good."""
+
+    error: RemoteError
+
+    def __new__(cls, path: Path, error: RemoteError) -> Unserved:
+        """``error``: what the store did instead."""
+        made = super().__new__(cls, path, error.why)
+        made.error = error
+        return made
+
+
 class Listing(NamedTuple):
     """What the store holds, newest first. ``orphans``: data whose manifest was never written."""
 
@@ -53,11 +65,11 @@ class RemoteSnapshots:
         """Where an object of a snapshot lies; ``kind`` is its suffix."""
         return f"{self._place}{sequence:020d}.{kind}"
 
-    def listing(self) -> Listing:
+    def listing(self, *, lenient: bool = False) -> Listing:
         """Read the directory, and the manifests that are new.
 
-        RemoteError when the store does not serve; InvalidConfiguration when a manifest has a newer
-        format version.
+        RemoteError when the store does not serve, or, unless ``lenient``, one of the manifests;
+        InvalidConfiguration when a manifest has a newer format version.
         """
         there: dict[str, set[int]] = {_DATA: set(), _MANIFEST: set()}
         for each in self._objects.list(self._place):
@@ -65,11 +77,11 @@ class RemoteSnapshots:
             if match is not None:
                 there[match[2]].add(int(match[1]))
         self._read = {s: m for s, m in self._read.items() if s in there[_MANIFEST]}
-        found = [self._manifest(s) for s in sorted(there[_MANIFEST], reverse=True)]
+        found = [self._manifest(s, lenient) for s in sorted(there[_MANIFEST], reverse=True)]
         orphans = sorted(there[_DATA] - there[_MANIFEST], reverse=True)
         return Listing([each for each in found if each is not None], orphans)
 
-    def _manifest(self, sequence: int) -> Manifest | Unreadable | None:
+    def _manifest(self, sequence: int, lenient: bool) -> Manifest | Unreadable | None:
         """One manifest; None when it was deleted since the listing."""
         if sequence in self._read:
             return self._read[sequence]
@@ -81,6 +93,8 @@ class RemoteSnapshots:
                 return None
             if error.fault is RemoteFault.DAMAGED:
                 return Unreadable(Path(key), error.why)
+            if lenient:
+                return Unserved(Path(key), error)
             raise
         found = parse_manifest(data, Path(key), sequence)
         if isinstance(found, Manifest):

@@ -35,8 +35,11 @@ class PatientRemote:
         self._remote: RemoteSnapshots | None = None
 
     def listing(self) -> Listing:
-        """What is there."""
-        return self._patiently(lambda remote: remote.listing())
+        """What is there. A manifest that alone is not served is told so in its place."""
+        try:
+            return self._patiently(lambda remote: remote.listing())
+        except RemoteError:
+            return self._patiently(lambda remote: remote.listing(lenient=True))
 
     def fetch(self, manifest: Manifest, target: Path) -> None:
         """A snapshot's data into a file, from its beginning at each attempt."""

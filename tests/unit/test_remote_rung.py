@@ -169,7 +169,7 @@ def test_a_download_that_is_cut_begins_again(ladder: Ladder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "least_s"), [([AWAY] * 100, WAIT_S), ([DENIED], 0.0)], ids=["away", "denied"]
+    ("faults", "least_s"), [([AWAY] * 100, WAIT_S), ([DENIED] * 100, 0.0)], ids=["away", "denied"]
 )
 def test_the_wait_is_bounded_and_then_refused(
     faults: list[RemoteError], least_s: float, ladder: Ladder
