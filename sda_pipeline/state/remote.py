@@ -65,19 +65,24 @@ class RemoteSnapshots:
         """Where an object of a snapshot lies; ``kind`` is its suffix."""
         return f"{self._place}{sequence:020d}.{kind}"
 
-    def listing(self, *, lenient: bool = False) -> Listing:
-        """Read the directory, and the manifests that are new.
+    def listing(self, moved: Moved = lambda: None, *, lenient: bool = False) -> Listing:
+        """Read the directory, and the manifests that are new; ``moved`` is called after each.
 
         RemoteError when the store does not serve, or, unless ``lenient``, one of the manifests;
         InvalidConfiguration when a manifest has a newer format version.
         """
         there: dict[str, set[int]] = {_DATA: set(), _MANIFEST: set()}
-        for each in self._objects.list(self._place):
+        listed = self._objects.list(self._place)
+        moved()
+        for each in listed:
             match = _NAME.fullmatch(each.key.removeprefix(self._place))
             if match is not None:
                 there[match[2]].add(int(match[1]))
         self._read = {s: m for s, m in self._read.items() if s in there[_MANIFEST]}
-        found = [self._manifest(s, lenient) for s in sorted(there[_MANIFEST], reverse=True)]
+        found = []
+        for sequence in sorted(there[_MANIFEST], reverse=True):
+            found.append(self._manifest(sequence, lenient))
+            moved()
         orphans = sorted(there[_DATA] - there[_MANIFEST], reverse=True)
         return Listing([each for each in found if each is not None], orphans)
 

@@ -184,6 +184,23 @@ def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
     turns.uploader.check_progress(turns.clock.monotonic_ns())  # it waits: that is no hang
 
 
+def test_a_long_listing_is_not_a_hang(turns: Turns) -> None:
+    # Each call takes its time and moves something: only all of them together outlast the bound.
+    for number in range(3):
+        turns.rig.upload(number)
+    begin = turns.rig.objects._begin
+
+    def slow(call: str) -> None:
+        turns.clock.advance(round(REMOTE_STUCK_S / 2 * SECOND_NS))
+        turns.uploader.check_progress(turns.clock.monotonic_ns())
+        begin(call)
+
+    turns.rig.objects._begin = slow  # type: ignore[method-assign]
+    (looked,) = turns.until_idle()
+    assert looked.listing is not None
+    assert len(looked.listing.good) == 3
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
