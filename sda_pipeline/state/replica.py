@@ -19,6 +19,7 @@ from botocore import exceptions as failures
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import (
     MIB,
     MULTIPART_ABOVE_BYTES,
@@ -72,45 +73,54 @@ class S3Objects:
         # A connection cut inside the answer to "Expect: 100-continue" makes botocore spin for ever.
         self._client.meta.events.register_last("before-call.s3", _expect_nothing)
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
         with path.open("rb") as file:  # it may be pruned meanwhile: what is open stays readable
             size = os.fstat(file.fileno()).st_size
+            if size != expected.size_bytes:
+                raise _not_as_expected(path)
             if size <= self._multipart_above:
                 data = file.read(size)
+                if hashlib.sha256(data).hexdigest() != expected.sha256:
+                    raise _not_as_expected(path)
                 with self._doing("put", key):
                     self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
                 moved()
-                sent = Fetched(len(data), hashlib.sha256(data).hexdigest())
             else:
-                sent = self._put_parts(key, file.fileno(), size, moved)
-        self._check_length(key, sent.size_bytes)
-        return sent
+                with self._upload(key) as upload:
+                    self._put_parts(key, upload, path, file.fileno(), expected, moved)
+        self._check_length(key, size)
 
-    def _put_parts(self, key: str, fd: int, size: int, moved: Moved) -> Fetched:
-        """A multipart upload, aborted when it fails; what a kill leaves is swept later."""
-        place, digest = {"Bucket": self._bucket, "Key": key}, hashlib.sha256()
+    @contextlib.contextmanager
+    def _upload(self, key: str) -> Iterator[str]:
+        """The id of a multipart upload, aborted if it fails; what a kill leaves is swept later."""
+        place = {"Bucket": self._bucket, "Key": key}
         with self._doing("put", key):
-            upload = self._client.create_multipart_upload(**place)["UploadId"]
-            try:
-                parts = []
-                for number, offset in enumerate(range(0, size, self._part_bytes), 1):
-                    body = os.pread(fd, self._part_bytes, offset)
-                    digest.update(body)
-                    told = self._client.upload_part(
-                        **place, UploadId=upload, PartNumber=number, Body=body
-                    )
-                    parts.append({"PartNumber": number, "ETag": told["ETag"]})
-                    moved()
-                with contextlib.suppress(self._client.exceptions.NoSuchUpload):
-                    # None any more: it was done, and the reply was lost. The length will tell.
-                    self._client.complete_multipart_upload(
-                        **place, UploadId=upload, MultipartUpload={"Parts": parts}
-                    )
-            except BaseException:
-                with contextlib.suppress(failures.BotoCoreError, failures.ClientError):
-                    self._client.abort_multipart_upload(**place, UploadId=upload)
-                raise
-        return Fetched(size, digest.hexdigest())
+            upload: str = self._client.create_multipart_upload(**place)["UploadId"]
+        try:
+            yield upload
+        except BaseException:
+            with contextlib.suppress(RemoteError):
+                self._abort(key, upload)
+            raise
+
+    def _put_parts(
+        self, key: str, upload: str, path: Path, fd: int, expected: Fetched, moved: Moved
+    ) -> None:
+        """All parts, then the object, if the parts were what is expected."""
+        place = {"Bucket": self._bucket, "Key": key, "UploadId": upload}
+        parts, digest = [], hashlib.sha256()
+        for number, offset in enumerate(range(0, expected.size_bytes, self._part_bytes), 1):
+            body = os.pread(fd, self._part_bytes, offset)
+            digest.update(body)
+            with self._doing("put", key):
+                told = self._client.upload_part(**place, PartNumber=number, Body=body)
+                parts.append({"PartNumber": number, "ETag": told["ETag"]})
+            moved()
+        if digest.hexdigest() != expected.sha256:
+            raise _not_as_expected(path)
+        with self._doing("put", key), contextlib.suppress(self._client.exceptions.NoSuchUpload):
+            # None any more: it was done, and the reply was lost. The length will tell.
+            self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
 
     def _check_length(self, key: str, size: int) -> None:
         with self._doing("put", key):
@@ -231,6 +241,10 @@ class S3Objects:
             raise RemoteError(
                 self._action(verb, key), why, RemoteFault.DENIED, hint, passing=False
             ) from error
+
+
+def _not_as_expected(path: Path) -> StateCorrupt:
+    return StateCorrupt(f"upload {path}", "it is not what its manifest says")
 
 
 def _expect_nothing(params: dict[str, Any], **_: Any) -> None:

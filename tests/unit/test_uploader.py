@@ -18,7 +18,7 @@ from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 from tests.unit.sink_rig import Words
 from tests.unit.store_rig import EPOCH
-from tests.unit.test_remote import PLACE, Rig
+from tests.unit.test_remote import Rig
 
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 
@@ -139,7 +139,7 @@ def test_a_remote_that_is_ahead_asks_for_a_higher_number(
 def test_the_same_number_of_another_writer_is_a_conflict_and_its_data_stays(turns: Turns) -> None:
     other = turns.rig.local[0]
     turns.rig.upload(0)
-    data = turns.rig.objects.root / f"{PLACE}{other.sequence:020d}.snap"
+    data = turns.rig.place(other, "snap")
     before = data.read_bytes()
     mine = msgspec.structs.replace(other, created_ns=5)
     turns.uploader.offer(mine)
