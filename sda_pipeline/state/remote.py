@@ -22,6 +22,7 @@ from sda_pipeline.vocabulary import RemoteFault
 
 _NAME = re.compile(r"(\d{20})(?:(\.json)|(?:-[0-9a-f]{16})?\.snap)")
 _SHA_DIGITS = 16
+_NO_DATA = "its data is not there"
 
 
 def another_writer(name: str) -> RemoteError:
@@ -29,6 +30,11 @@ def another_writer(name: str) -> RemoteError:
     hint = "give each pipeline a prefix of its own"
     why = "another writer's manifest stands there"
     return RemoteError(f"write {name}", why, RemoteFault.CONFLICT, hint, passing=False)
+
+
+def sequence_of(each: Manifest | Unreadable) -> int:
+    """Of an entry of a listing; an unreadable one has it in its name."""
+    return each.sequence if isinstance(each, Manifest) else int(each.path.stem)
 
 
 class Unserved(Unreadable):
@@ -51,8 +57,13 @@ class Listing(NamedTuple):
 
     @property
     def good(self) -> list[Manifest]:
-        """The snapshots whose manifest can be read."""
+        """The snapshots whose manifest can be read, and whose data has the size it says."""
         return [each for each in self.found if isinstance(each, Manifest)]
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence that is taken, by whatever; 0 when none is."""
+        return max([*map(sequence_of, self.found), *self.orphans], default=0)
 
 
 class RemoteSnapshots:
@@ -98,7 +109,7 @@ class RemoteSnapshots:
         self._read = {s: m for s, m in self._read.items() if s in there}
         found = []
         for sequence in sorted(there, reverse=True):
-            found.append(self._manifest(sequence, lenient))
+            found.append(self._with_data(self._manifest(sequence, lenient)))
             moved()
         orphans = sorted(self._data.keys() - there, reverse=True)
         return Listing([each for each in found if each is not None], orphans)
@@ -122,6 +133,17 @@ class RemoteSnapshots:
         if isinstance(found, Manifest):
             self._read[sequence] = found
         return found
+
+    def _with_data(self, found: Manifest | Unreadable | None) -> Manifest | Unreadable | None:
+        """A snapshot whose data is gone or cut is none, whatever its manifest says."""
+        if not isinstance(found, Manifest):
+            return found
+        sizes = dict(self._data.get(found.sequence, ()))
+        there = [sizes[key] for key in self._data_keys(found) if key in sizes]
+        if there[:1] == [found.size_bytes]:
+            return found
+        why = f"its data has {there[0]} bytes of {found.size_bytes}" if there else _NO_DATA
+        return Unreadable(Path(self.manifest_key(found.sequence)), why)
 
     def upload(
         self, directory: Path, manifest: Manifest, hit: Callable[[str], None], moved: Moved
@@ -162,9 +184,8 @@ class RemoteSnapshots:
             return listing
         oldest = kept[-1].sequence
         for each in listing.found:
-            sequence = each.sequence if isinstance(each, Manifest) else int(each.path.stem)
-            if sequence < oldest:
-                self._objects.delete(self.manifest_key(sequence))
+            if sequence_of(each) < oldest:
+                self._objects.delete(self.manifest_key(sequence_of(each)))
                 moved()
         for data in [data for sequence, data in self._data.items() if sequence < oldest]:
             for key, _ in data:
@@ -192,4 +213,4 @@ class RemoteSnapshots:
             if got != (manifest.size_bytes, manifest.sha256):
                 raise StateCorrupt(f"read {key}", "its size and SHA-256 are not the manifest's")
             return
-        raise StateCorrupt(f"read {self.data_key(manifest)}", "its data is not there")
+        raise StateCorrupt(f"read {self.data_key(manifest)}", _NO_DATA)

@@ -201,6 +201,27 @@ def test_data_that_was_changed_or_cut_is_not_restored(rig: Rig, tmp_path: Path) 
         rig.remote.fetch(rig.local[0], tmp_path / "back", lambda: None)
 
 
+def test_a_manifest_without_its_data_is_no_snapshot(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, keep=2)
+    for number in (0, 1):
+        rig.upload(number)
+    data = rig.place(rig.local[1], "snap")
+    whole = data.read_bytes()
+    for spoil, why in (
+        (lambda: data.write_bytes(whole[:-1]), f"has {len(whole) - 1} bytes of {len(whole)}"),
+        (data.unlink, "its data is not there"),
+    ):
+        spoil()
+        listing = rig.remote.listing()
+        assert listing.good == [rig.local[0]]
+        newest = listing.found[0]
+        assert isinstance(newest, Unreadable)
+        assert why in newest.why
+        assert listing.highest == rig.local[1].sequence, "its number is taken all the same"
+    assert rig.upload(2) == [rig.local[2], rig.local[0]], "it does not push a good one out"
+    assert rig.upload(1) == [rig.local[2], rig.local[1]], "sent again, it is whole"
+
+
 def test_a_manifest_in_anothers_place_is_not_taken(rig: Rig) -> None:
     rig.upload(0)
     sequence = rig.local[0].sequence

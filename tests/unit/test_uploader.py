@@ -17,7 +17,7 @@ from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 from tests.unit.sink_rig import Words
-from tests.unit.store_rig import EPOCH
+from tests.unit.store_rig import EPOCH, snapshot_file
 from tests.unit.test_remote import Rig
 
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
@@ -109,6 +109,18 @@ def test_one_that_is_there_already_is_not_sent_again(turns: Turns) -> None:
     news = turns.until_idle()
     assert news[-1].uploaded == turns.rig.local[0]
     assert not [call for call in turns.rig.objects.calls if call.startswith("put")]
+
+
+def test_one_whose_data_is_gone_there_is_sent_again(turns: Turns) -> None:
+    turns.rig.upload(0)
+    data = turns.rig.place(turns.rig.local[0], "snap")
+    data.unlink()
+    turns.uploader.turn()
+    turns.horizon.turn()
+    assert turns.words["radar.remote_new"] == 0, "nothing there serves"
+    turns.uploader.offer(turns.rig.local[0])
+    turns.until_idle()
+    assert data.read_bytes() == snapshot_file(turns.rig.state, 1).read_bytes()
 
 
 def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
