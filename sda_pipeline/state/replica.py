@@ -36,12 +36,17 @@ from sda_pipeline.vocabulary import RemoteFault
 _CHUNK_BYTES = 1 * MIB
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NoSpaceLeft", "StorageFull"}
 _ABSENT = {"NoSuchKey", "NoSuchUpload", "404"}
+_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another of boto3's sources"
+# Nothing was refused yet: a metadata service, a token file or a helper may be back in a moment.
+_NO_CREDENTIALS = (failures.NoCredentialsError, failures.CredentialRetrievalError)
 _TIMEOUTS = (failures.ConnectTimeoutError, failures.ReadTimeoutError)
 _CUT = (
     failures.ConnectionError,  # refused, no such host
     failures.HTTPClientError,  # reset
     failures.IncompleteReadError,
     failures.ResponseStreamingError,
+    ConnectionError,
+    TimeoutError,
 )
 
 
@@ -220,7 +225,9 @@ class S3Objects:
 
     @contextlib.contextmanager
     def _doing(self, verb: str, key: str = "") -> Iterator[None]:
-        """Whatever boto3 raises inside becomes a RemoteError."""
+        """Whatever boto3 raises inside becomes a RemoteError. Not for files of ours: an OSError
+        inside is of boto3's own.
+        """
         try:
             yield
         except failures.ClientError as error:
@@ -235,11 +242,11 @@ class S3Objects:
         except (ResponseParserError, KeyError) as error:
             why = f"its answer is none of S3 ({_told(error)})"
             raise RemoteError(self._action(verb, key), why, RemoteFault.OVERLOADED) from error
-        except (failures.BotoCoreError, ValueError) as error:
-            why = _told(error)
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another of boto3's sources"
+        except (failures.BotoCoreError, ValueError, OSError) as error:
+            # An OSError is not the network's: what credentials are read from or made by is away.
+            passing = isinstance(error, (*_NO_CREDENTIALS, OSError))
             raise RemoteError(
-                self._action(verb, key), why, RemoteFault.DENIED, hint, passing=False
+                self._action(verb, key), _told(error), RemoteFault.DENIED, _HINT, passing=passing
             ) from error
 
 
@@ -255,19 +262,26 @@ def _answered(action: str, error: failures.ClientError) -> RemoteError:
     """What an answer that is an error means."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    fault, hint = _meaning(status, code)
+    # 409: two conditional writes at once, neither is in place yet.
+    passing = fault in {RemoteFault.FULL, RemoteFault.OVERLOADED} or status == 409
     why = f"it answered {status} {code}".rstrip()
-    if status == 412:
-        return RemoteError(action, why, RemoteFault.CONFLICT, passing=False)
-    if status == 409:  # two conditional writes at once: neither is in place yet
-        return RemoteError(action, why, RemoteFault.CONFLICT)
+    return RemoteError(action, why, fault, hint, passing=passing)
+
+
+def _meaning(status: int, code: str) -> tuple[RemoteFault, str]:
+    """The fault, and what to do about it where more than the usual is known."""
+    if status in {409, 412}:
+        return RemoteFault.CONFLICT, ""
     if code in _FULL or status == 507:
-        return RemoteError(action, why, RemoteFault.FULL, "free some space in it")
+        return RemoteFault.FULL, "free some space in it"
+    if status == 501:  # no waiting will teach it that
+        return RemoteFault.DENIED, "use a store that implements this call"
     if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout"}:
-        return RemoteError(action, why, RemoteFault.OVERLOADED)
+        return RemoteFault.OVERLOADED, ""
     if code in _ABSENT:
-        return RemoteError(action, why, RemoteFault.MISSING, passing=False)
-    hint = "check bucket, credentials and permissions"
-    return RemoteError(action, why, RemoteFault.DENIED, hint, passing=False)
+        return RemoteFault.MISSING, ""
+    return RemoteFault.DENIED, "check bucket, credentials and permissions"
 
 
 def _told(error: Exception) -> str:
