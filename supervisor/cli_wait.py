@@ -37,6 +37,10 @@ def wait(state: Path | None, remote_durable: bool, timeout_s: float) -> None:
 
     A record counts as accepted when it is in its source's log. The next snapshot takes it in, the
     upload carries it away: that takes up to 'checkpoint.every_s' and the time of an upload.
+
+    What is there then is what the correlator made of it, and where to go on at the broker. The
+    bytes of rejected records (dlq/) and quarantine.jsonl are not uploaded: after the loss of this
+    disk they are fetched from the broker again, as far as it still has them.
     """
     if not remote_durable:
         raise UsageError("wait", "nothing to wait for is named", "add --remote-durable")
