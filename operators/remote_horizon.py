@@ -107,21 +107,15 @@ class RemoteHorizon:
         """
         board, log = self.worker.board, self._log_of(source)
         log_id, first = log
-        same = board.get(f"{source}.remote_log") == log_id
-        if not log_id or (self.kept is None and same):
+        if not log_id or (self.kept is None and board.get(f"{source}.remote_log") == log_id):
             return
         found = covering(self.kept or [], source, log_id, first)
         newest = found[0] if found else None
-        by = newest.sequence if newest is not None else 0
-        if not same:
-            board.set(f"{source}.remote_log", 0)
-        if board.get(f"{source}.remote_by") >> 32 != by >> 32:
-            board.set(f"{source}.remote_by", 0)
         positions = [manifest.positions.get(source, 0) for manifest in found]
         board.set(f"{source}.remote_time", newest.watermarks.get(source, 0) if newest else 0)
         board.set(f"{source}.remote", min(positions, default=0))
         board.set(f"{source}.remote_new", positions[0] if positions else 0)
-        board.set(f"{source}.remote_by", by)
+        board.set(f"{source}.remote_by", newest.sequence if newest else 0)
         board.set(f"{source}.remote_log", log_id)
         self.told[source] = log
 

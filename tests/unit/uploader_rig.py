@@ -18,6 +18,7 @@ from tests.unit.sink_rig import Words
 from tests.unit.store_rig import EPOCH
 from tests.unit.test_remote import Rig
 
+TURNS_MAX = 100
 LOG_ID = 7  # of store_rig
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 
@@ -51,15 +52,30 @@ class Turns:
 
     def until_idle(self) -> list[News]:
         """Turn after turn, the clock moving as it waits; what was told."""
-        while (wait_s := self.uploader.turn()) is not None:
+        for _ in range(TURNS_MAX):
+            wait_s = self.uploader.turn()
+            if wait_s is None:
+                return self.uploader.news()
             self.clock.advance(round(wait_s * SECOND_NS))
-        return self.uploader.news()
+        raise AssertionError("it never comes to rest")
 
     def until_idle_and_told(self) -> None:
         """The same, and the board says it."""
         while self.uploader.turn() == 0.0:
             pass
         self.horizon.turn()
+
+    def words_written(self, word: str) -> list[int]:
+        """Every value that a word takes from now on."""
+        written: list[int] = []
+
+        def write(name: str, value: int) -> None:
+            self.words[name] = value
+            if name == word:
+                written.append(value)
+
+        self.words.set = write  # type: ignore[method-assign]
+        return written
 
     def told(self, event: str) -> list[dict[str, Any]]:
         return [fields for name, fields in self.events if name == event]
