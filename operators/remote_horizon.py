@@ -72,7 +72,7 @@ class RemoteHorizon:
 
     def _publish(self, listing: Listing) -> None:
         board, kept = self.worker.board, listing.good
-        self.ahead = max([self.ahead, *(m.sequence for m in kept), *listing.orphans])
+        self.ahead = max(self.ahead, listing.highest)
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))
         for source in self.worker.topology.sources:
             newest, oldest = _reach(kept, source)

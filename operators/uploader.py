@@ -121,7 +121,7 @@ class Uploader:
         """First of all: what is there, and what killed uploads have left."""
         if self._remote is None:
             self._remote = self._connect()
-        listing = self._remote.listing()
+        listing = self._remote.listing(self._moved)
         hit = self._hit
         hit("upload_listed")
         swept = self._remote.sweep()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from tests.process.site import FINISH_WITHIN_S, Site, kill_tree
@@ -72,10 +73,13 @@ def newest_manifest_damaged(_: Site, remote: Remote) -> None:
 
 def half_uploaded(_: Site, remote: Remote) -> None:
     """A multipart upload in progress, and one whose manifest was never written."""
-    newest = remote.good()[0].sequence
-    upload, data = remote.snapshots().key(newest + 2, "snap"), b"half"
-    remote.client().create_multipart_upload(Bucket=remote.server.bucket, Key=upload)
-    remote.write(remote.snapshots().key(newest + 1, "snap"), data)
+    newest, snapshots = remote.good()[0], remote.snapshots()
+    first, second = (
+        snapshots.data_key(msgspec.structs.replace(newest, sequence=newest.sequence + more))
+        for more in (1, 2)
+    )
+    remote.client().create_multipart_upload(Bucket=remote.server.bucket, Key=second)
+    remote.write(first, b"half")
 
 
 # name: damages, the rung that serves, which remote snapshot, the rungs that failed before it

@@ -45,8 +45,8 @@ class Apart:
     def __init__(self, objects: S3Objects) -> None:
         self.objects, self.prefix = objects, f"c-{secrets.token_hex(6)}/"
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
-        return self.objects.put_file(self.prefix + key, path, moved)
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
+        self.objects.put_file(self.prefix + key, path, expected, moved)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self.objects.put_if_absent(self.prefix + key, data)
@@ -118,8 +118,7 @@ def test_a_silent_store_is_given_up_in_time(proxy: FaultProxy, s3: S3Server) -> 
 def test_a_body_that_is_cut_is_no_object(
     proxy: FaultProxy, through: Apart, s3: S3Server, tmp_path: Path
 ) -> None:
-    path, _ = made(tmp_path / "f", 1 << 20)
-    through.put_file("a/1.snap", path, lambda: None)
+    through.put_file("a/1.snap", *made(tmp_path / "f", 1 << 20), lambda: None)
     proxy.cut_after(300_000)
     with pytest.raises(RemoteError) as error:
         through.get_file("a/1.snap", tmp_path / "back", lambda: None)
@@ -130,10 +129,10 @@ def test_an_upload_that_is_cut_leaves_what_was_there(
     proxy: FaultProxy, through: Apart, s3: S3Server, tmp_path: Path
 ) -> None:
     old, expected = made(tmp_path / "old", 1 << 20)
-    through.put_file("a/1.snap", old, lambda: None)
+    through.put_file("a/1.snap", old, expected, lambda: None)
     proxy.cut_after(300_000, "upstream")
     with pytest.raises(RemoteError) as error:
-        through.put_file("a/1.snap", made(tmp_path / "new", 2 << 20)[0], lambda: None)
+        through.put_file("a/1.snap", *made(tmp_path / "new", 2 << 20), lambda: None)
     assert error.value.passing
     proxy.heal()
     assert through.get_file("a/1.snap", tmp_path / "back", lambda: None) == expected

@@ -21,7 +21,7 @@ from sda_pipeline.state.remote_rung import PatientRemote
 from sda_pipeline.vocabulary import FAILPOINTS, RemoteFault
 from tests.unit.store_rig import EPOCH, content_of, data_file, flip
 from tests.unit.test_recovery import Killed, Story
-from tests.unit.test_remote import PLACE, Rig
+from tests.unit.test_remote import Rig
 
 WAIT_S = 10.0
 AWAY = RemoteError("list it", "it is away", RemoteFault.UNREACHABLE)
@@ -55,7 +55,7 @@ class Ladder:
 
     def object(self, number: int, kind: str) -> Path:
         """Of the ``number``-th newest."""
-        return self.rig.objects.root / f"{PLACE}{self.rig.local[-1 - number].sequence:020d}.{kind}"
+        return self.rig.place(self.rig.local[-1 - number], kind)
 
 
 @pytest.fixture

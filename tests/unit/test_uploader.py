@@ -17,8 +17,8 @@ from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 from tests.unit.sink_rig import Words
-from tests.unit.store_rig import EPOCH
-from tests.unit.test_remote import PLACE, Rig
+from tests.unit.store_rig import EPOCH, snapshot_file
+from tests.unit.test_remote import Rig
 
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 
@@ -111,6 +111,18 @@ def test_one_that_is_there_already_is_not_sent_again(turns: Turns) -> None:
     assert not [call for call in turns.rig.objects.calls if call.startswith("put")]
 
 
+def test_one_whose_data_is_gone_there_is_sent_again(turns: Turns) -> None:
+    turns.rig.upload(0)
+    data = turns.rig.place(turns.rig.local[0], "snap")
+    data.unlink()
+    turns.uploader.turn()
+    turns.horizon.turn()
+    assert turns.words["radar.remote_new"] == 0, "nothing there serves"
+    turns.uploader.offer(turns.rig.local[0])
+    turns.until_idle()
+    assert data.read_bytes() == snapshot_file(turns.rig.state, 1).read_bytes()
+
+
 def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
     for path in turns.rig.directory.iterdir():
         path.unlink()
@@ -139,7 +151,7 @@ def test_a_remote_that_is_ahead_asks_for_a_higher_number(
 def test_the_same_number_of_another_writer_is_a_conflict_and_its_data_stays(turns: Turns) -> None:
     other = turns.rig.local[0]
     turns.rig.upload(0)
-    data = turns.rig.objects.root / f"{PLACE}{other.sequence:020d}.snap"
+    data = turns.rig.place(other, "snap")
     before = data.read_bytes()
     mine = msgspec.structs.replace(other, created_ns=5)
     turns.uploader.offer(mine)
@@ -182,6 +194,23 @@ def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
     turns.uploader._hit = stuck
     turns.uploader.turn()
     turns.uploader.check_progress(turns.clock.monotonic_ns())  # it waits: that is no hang
+
+
+def test_a_long_listing_is_not_a_hang(turns: Turns) -> None:
+    # Each call takes its time and moves something: only all of them together outlast the bound.
+    for number in range(3):
+        turns.rig.upload(number)
+    begin = turns.rig.objects._begin
+
+    def slow(call: str) -> None:
+        turns.clock.advance(round(REMOTE_STUCK_S / 2 * SECOND_NS))
+        turns.uploader.check_progress(turns.clock.monotonic_ns())
+        begin(call)
+
+    turns.rig.objects._begin = slow  # type: ignore[method-assign]
+    (looked,) = turns.until_idle()
+    assert looked.listing is not None
+    assert len(looked.listing.good) == 3
 
 
 @pytest.mark.parametrize(
