@@ -9,7 +9,7 @@ but an intact LMDB must take before it emits, is the operator's (operators/corre
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,16 +19,18 @@ import msgspec
 from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.state.environment import DATA_FILE, FILE_MODE
 from sda_pipeline.state.intact import open_intact
 from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, Unserved
+from sda_pipeline.state.remote import Listing, Unserved, sequence_of
 from sda_pipeline.state.snapshot import (
     DAMAGED,
     every_manifest,
     manifests,
+    named_sequences,
     restore,
     set_snapshot_aside,
 )
@@ -37,6 +39,7 @@ from sda_pipeline.state.store import Changes, CorrelatorStore
 CORRELATOR, SNAPSHOTS, LOGS = "correlator", "snapshots", "log"  # in the state directory
 _RESTORING = "correlator.restoring"  # a copy not yet in place; a kill leaves it, a start removes it
 
+_SEQUENCE_END = 1 << 63  # a name that says more is none of ours
 _ACTION = "recover the correlator's store"
 _FRESH = "start with --allow-fresh: each source then begins at the first position it still has"
 
@@ -94,6 +97,8 @@ def recover(
     found = every_manifest(state / SNAPSHOTS)
     aside = manifests(state / SNAPSHOTS / DAMAGED)  # of a recovery that was killed, it may be
     epochs = [manifest.epoch for manifest in (*found, *aside) if isinstance(manifest, Manifest)]
+    for place in (state / SNAPSHOTS, state / SNAPSHOTS / DAMAGED):
+        epochs += _epochs_of(named_sequences(place))
     shutil.rmtree(state / _RESTORING, ignore_errors=True)
     beyond = beyond or Beyond()
     try:
@@ -113,6 +118,11 @@ def recover(
     beyond = beyond._replace(suspicion=beyond.suspicion or signs)
     store, rung = ladder.climb_down(found, beyond)
     return Recovered(store, rung, max((store.meta.epoch, *ladder.epochs)))
+
+
+def _epochs_of(sequences: Iterable[int]) -> list[int]:
+    """What the names of snapshots tell, without those that would leave no epoch above theirs."""
+    return [number >> EPOCH_SHIFT for number in sequences if number < _SEQUENCE_END]
 
 
 def _signs(state: Path, found: list[Manifest | Unreadable], aside: list[Manifest]) -> str:
@@ -176,6 +186,7 @@ class _Ladder:
             return None
         self.hit("remote_listed")
         self.epochs += [manifest.epoch for manifest in listing.good]
+        self.epochs += _epochs_of([*listing.orphans, *map(sequence_of, listing.found)])
         for sequence in listing.orphans:
             self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
                         why="it has no manifest: its upload never ended")  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from sda_pipeline.state.store import CorrelatorStore, Meta
 
 CHUNK_BYTES = 1 * MIB  # read and written at a time
 PREFIX = "correlator-"
+_NAME = re.compile(rf"{PREFIX}(\d{{20}})\.(?:snap|json)")
 DAMAGED = "damaged"  # directory beside the snapshots: those that a recovery could not use
 
 
@@ -47,6 +49,12 @@ def every_manifest(directory: Path) -> list[Manifest | Unreadable]:
     """
     paths = sorted(directory.glob(f"{PREFIX}*.json"), key=lambda path: path.name, reverse=True)
     return [_read_manifest(path) for path in paths]
+
+
+def named_sequences(directory: Path) -> list[int]:
+    """The sequences that names in a snapshot directory tell of, whatever is in the files."""
+    names = (_NAME.match(path.name) for path in directory.glob(f"{PREFIX}*"))
+    return [int(match[1]) for match in names if match is not None]
 
 
 def _read_manifest(path: Path) -> Manifest | Unreadable:

@@ -17,6 +17,7 @@ from sda_pipeline.state.objects import Fetched, RemoteError
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, Rung
 from sda_pipeline.vocabulary import RemoteFault
 from tests.unit.store_rig import EPOCH, flip, snapshot_file
+from tests.unit.test_remote import PLACE
 from tests.unit.test_remote_rung import AWAY, WAIT_S, Ladder, served
 
 BROKEN = RemoteError("get it", "it answered 500 InternalError", RemoteFault.OVERLOADED)
@@ -185,6 +186,20 @@ def test_a_newer_releases_manifest_is_refused_at_once(ladder: Ladder) -> None:
     with pytest.raises(InvalidConfiguration, match="format version 99"):
         ladder.recover()
     assert ladder.clock.monotonic_ns() == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{PLACE}{9 << 32 | 4:020d}.json", f"{PLACE}{9 << 32 | 4:020d}.snap",
+        f"{PLACE}{9 << 32 | 4:020d}-{0:016x}.snap",
+    ],
+)  # fmt: skip
+def test_a_higher_epoch_is_known_by_a_name_alone(name: str, ladder: Ladder) -> None:
+    (ladder.rig.objects.root / name).write_bytes(b"{")
+    recovered = ladder.recover()
+    recovered.store.close()
+    assert (recovered.rung, recovered.known_epoch) == (Rung.REMOTE, 9)
 
 
 def raises(ladder: Ladder, where: str, errors: list[Exception]) -> None:
