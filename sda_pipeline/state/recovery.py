@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -161,7 +162,7 @@ class _Ladder:
         """Local snapshots, newest first; then the remote ones; then a new store."""
         for manifest in found:
             try:
-                copy = _copy_of(self.state, manifest, self._read_local)
+                copy = _copy_of(self.state, Rung.SNAPSHOT, manifest, self._read_local)
             except StateCorrupt as error:
                 aside = set_snapshot_aside(self.state / SNAPSHOTS, manifest)
                 self._failed(Rung.SNAPSHOT, manifest, error.why, aside=str(aside))
@@ -190,10 +191,11 @@ class _Ladder:
         for sequence in listing.orphans:
             self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
                         why="it has no manifest: its upload never ended")  # fmt: skip
+        fetch = partial(self._fetch, remote)
         unserved: RemoteError | None = None
         for manifest in listing.found:
             try:
-                copy = _copy_of(self.state, manifest, lambda m, t: self._fetch(remote, m, t))
+                copy = _copy_of(self.state, Rung.REMOTE, manifest, fetch)
             except StateCorrupt as error:
                 self._failed(Rung.REMOTE, manifest, error.why)
             except RemoteError as error:  # this one alone, it may be: others are tried
@@ -250,8 +252,9 @@ class _Ladder:
 
 
 def _copy_of(
-    state: Path, manifest: Manifest | Unreadable, read: Callable[[Manifest, Path], None]
-) -> Path:
+    state: Path, rung: Rung, manifest: Manifest | Unreadable,
+    read: Callable[[Manifest, Path], None],
+) -> Path:  # fmt: skip
     """A snapshot as an environment beside its place, verified and marked; StateCorrupt if bad."""
     if isinstance(manifest, Unserved):
         raise manifest.error
@@ -264,7 +267,9 @@ def _copy_of(
     store = open_intact(copy)
     try:
         # With the copy itself, so that no later start can take it for an intact store of its epoch.
-        meta = msgspec.structs.replace(store.meta, snapshot=manifest.sequence, epoch_due=True)
+        meta = msgspec.structs.replace(
+            store.meta, snapshot=manifest.sequence, epoch_due=True, rung=rung.value
+        )
         store.commit(Changes(meta=meta), lambda: None)
     finally:
         store.close()

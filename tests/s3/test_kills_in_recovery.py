@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
+from sda_pipeline.state.recovery_counts import read_recoveries
 from sda_pipeline.vocabulary import FAILPOINTS, RECOVERY_FAILPOINTS
 from tests.process.flow import SEED
 from tests.process.site import Site, kill_tree
@@ -97,6 +98,7 @@ def test_killed_ten_times_on_one_rung(
     print(f"SDA_SEED={SEED} schedule: {schedule}")
     lives, before = (len(told(site, "correlator", e)) for e in ("recovered", "epoch_raised"))
     climb.damage(site, remote)
+    counted = read_recoveries(site.state)
     for point in schedule:
         kill_at(site, point, *climb.flags)
     site.finish(*climb.flags)
@@ -105,7 +107,9 @@ def test_killed_ten_times_on_one_rung(
     assert not [*site.state.glob("correlator.aside-*")], "nothing was there to be set aside"
     recovered = told(site, "correlator", "recovered")[lives:]
     assert recovered[-1]["path"] == "local", "what was in place stayed there"
+    counts = read_recoveries(site.state)
     if rung != "local":
+        assert counts[rung] == counted.get(rung, 0) + 1, "and it is counted once"
         (raised,) = {line["epoch"] for line in recovered}
         assert raised == 2, "one epoch for one loss, however often it was killed"
     whys = [line["why"] for line in told(site, "correlator", "epoch_raised")[before:]]
