@@ -175,6 +175,8 @@ def _why_new_epoch(worker: Worker, meta: Meta) -> str:
         return f"the store ends at {meta.outbox_end:#x}, {told:#x} was seen"
     if board.get("remote_epoch") > meta.epoch:
         return f"the remote holds snapshots of epoch {board.get('remote_epoch')}"
+    if board.get("remote_rival") == meta.epoch:
+        return f"the remote holds another writer's snapshots of epoch {meta.epoch}"
     return ""
 
 

@@ -10,7 +10,7 @@ upload (operators/uploader.py) nor when to restore (``recovery.py``).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +59,12 @@ class Listing(NamedTuple):
     def good(self) -> list[Manifest]:
         """The snapshots whose manifest can be read, and whose data has the size it says."""
         return [each for each in self.found if isinstance(each, Manifest)]
+
+    def plus(self, manifest: Manifest) -> Listing:
+        """The same after an upload."""
+        others = [each for each in self.found if sequence_of(each) != manifest.sequence]
+        found = sorted([manifest, *others], key=sequence_of, reverse=True)
+        return Listing(found, [each for each in self.orphans if each != manifest.sequence])
 
     @property
     def highest(self) -> int:
@@ -147,8 +153,8 @@ class RemoteSnapshots:
 
     def upload(
         self, directory: Path, manifest: Manifest, hit: Callable[[str], None], moved: Moved
-    ) -> Listing:
-        """Copy one local snapshot there; returns what is there then.
+    ) -> None:
+        """Copy one local snapshot there. ``prune`` is what comes next.
 
         ``hit`` is called with the name of each step's failpoint. A kill at any of them leaves
         either no manifest or a whole snapshot. OSError when the local file is gone, StateCorrupt
@@ -172,30 +178,43 @@ class RemoteSnapshots:
             raise another_writer(key)
         hit("upload_manifest")
         moved()
-        # 3 delete what is too old, manifests first
-        left = self._prune(self.listing(), moved)
-        hit("upload_pruned")
-        return left
 
-    def _prune(self, listing: Listing, moved: Moved) -> Listing:
-        """Keep the newest readable ones; what cannot be read goes when it is older than these."""
+    def prune(self, listing: Listing, hit: Callable[[str], None], moved: Moved) -> Listing:
+        """Keep the newest readable ones; what cannot be read goes when it is older than these.
+
+        ``listing``: what is there, as last listed and uploaded. Returns what is there then.
+        """
         kept = listing.good[: self._keep]
-        if len(kept) < self._keep:
-            return listing
-        oldest = kept[-1].sequence
-        for each in listing.found:
-            if sequence_of(each) < oldest:
-                self._objects.delete(self.manifest_key(sequence_of(each)))
-                moved()
-        for data in [data for sequence, data in self._data.items() if sequence < oldest]:
-            for key, _ in data:
-                self._objects.delete(key)
-                moved()
-        return Listing([*kept], [orphan for orphan in listing.orphans if orphan > oldest])
+        oldest = kept[-1].sequence if len(kept) == self._keep else 0
+        old = [s for s in map(sequence_of, listing.found) if s < oldest]
+        keys = [self.manifest_key(sequence) for sequence in old]
+        keys += [k for s, data in self._data.items() if s < oldest for k, _ in data]
+        # 3 delete what is too old, manifests first
+        for key in keys:
+            self._objects.delete(key)
+            moved()
+        hit("upload_pruned")
+        found = [each for each in listing.found if sequence_of(each) >= oldest]
+        return Listing(found, [orphan for orphan in listing.orphans if orphan >= oldest])
 
-    def sweep(self) -> int:
-        """Abort what killed uploads have left; only while nothing is uploaded."""
-        return self._objects.abort_uploads(self._place)
+    def sweep(self, manifests: Iterable[Manifest] = ()) -> int:
+        """Abort what failed and killed uploads have left; only while nothing is uploaded.
+
+        ``manifests``: those that may have been begun, for a store that finds uploads only by their
+        whole key.
+        """
+        places = [self._place, *map(self.data_key, manifests)]
+        return sum(map(self._objects.abort_uploads, places))
+
+    def is_conditional(self) -> bool:
+        """Whether the store minds "only if absent". Where it does not, two writers of one number
+        would take each other's manifests for their own.
+        """
+        key = f"{self._place}probe"
+        self._objects.put_if_absent(key, b"first")
+        minds = not self._objects.put_if_absent(key, b"second")
+        self._objects.delete(key)
+        return minds
 
     def fetch(self, manifest: Manifest, target: Path, moved: Moved) -> None:
         """Download a snapshot's data into the file ``target``, synced.

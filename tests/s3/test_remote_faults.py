@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.site import Site, kill_tree
-from tests.process.state_rig import all_running, check, status, told
+from tests.process.state_rig import all_running, check, hangs, kill_operator, status, told
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote, all_applied, new_remote, point_to
 from tests.servers.demand import demanded_disk
@@ -162,6 +162,24 @@ def test_a_full_store_is_told_and_taken_up_when_there_is_room(
             kill_tree(process)
     site.finish()
     check(site, undisturbed)
+
+
+def test_wait_takes_nothing_for_accepted_while_a_source_starts(
+    recorded_with_remote: tuple[Site, Remote],
+) -> None:
+    site, _ = recorded_with_remote
+    process = site.start(failpoints="radar.recovery_log_open=1:hang")
+    try:
+        wait_until(lambda: hangs(site, "radar"), site.story)
+        found = site.run("sda-supervisor", "wait", "--remote-durable", "--timeout", "1500ms",
+                         "--state", "state", check=False)  # fmt: skip
+        assert found.returncode == 1, found.stdout
+        assert "after 1.5 s not every source is ready" in found.stderr.splitlines()[-1]
+        kill_operator(site, "radar")
+        done = site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
+        assert done.stdout.startswith("remote-durable: radar ")
+    finally:
+        kill_tree(process)
 
 
 def test_wait_says_that_there_is_no_remote(prepared: Site, tmp_path: Path) -> None:
