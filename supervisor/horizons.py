@@ -66,7 +66,7 @@ def of_remote(words: Words, s3: S3Settings | None) -> dict[str, Any] | None:
 
 
 def recoveries(words: Words) -> dict[str, int]:
-    """How often each rung of the ladder served since the start."""
+    """How often each rung of the ladder served since the state directory was made."""
     return {rung: words[f"recovered_{rung}"] for rung in _RUNGS}
 
 

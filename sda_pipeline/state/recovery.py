@@ -9,8 +9,9 @@ but an intact LMDB must take before it emits, is the operator's (operators/corre
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,16 +20,18 @@ import msgspec
 from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.state.environment import DATA_FILE, FILE_MODE
 from sda_pipeline.state.intact import open_intact
 from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, Unserved
+from sda_pipeline.state.remote import Listing, Unserved, sequence_of
 from sda_pipeline.state.snapshot import (
     DAMAGED,
     every_manifest,
     manifests,
+    named_sequences,
     restore,
     set_snapshot_aside,
 )
@@ -37,6 +40,7 @@ from sda_pipeline.state.store import Changes, CorrelatorStore
 CORRELATOR, SNAPSHOTS, LOGS = "correlator", "snapshots", "log"  # in the state directory
 _RESTORING = "correlator.restoring"  # a copy not yet in place; a kill leaves it, a start removes it
 
+_SEQUENCE_END = 1 << 63  # a name that says more is none of ours
 _ACTION = "recover the correlator's store"
 _FRESH = "start with --allow-fresh: each source then begins at the first position it still has"
 
@@ -94,6 +98,8 @@ def recover(
     found = every_manifest(state / SNAPSHOTS)
     aside = manifests(state / SNAPSHOTS / DAMAGED)  # of a recovery that was killed, it may be
     epochs = [manifest.epoch for manifest in (*found, *aside) if isinstance(manifest, Manifest)]
+    for place in (state / SNAPSHOTS, state / SNAPSHOTS / DAMAGED):
+        epochs += _epochs_of(named_sequences(place))
     shutil.rmtree(state / _RESTORING, ignore_errors=True)
     beyond = beyond or Beyond()
     try:
@@ -113,6 +119,11 @@ def recover(
     beyond = beyond._replace(suspicion=beyond.suspicion or signs)
     store, rung = ladder.climb_down(found, beyond)
     return Recovered(store, rung, max((store.meta.epoch, *ladder.epochs)))
+
+
+def _epochs_of(sequences: Iterable[int]) -> list[int]:
+    """What the names of snapshots tell, without those that would leave no epoch above theirs."""
+    return [number >> EPOCH_SHIFT for number in sequences if number < _SEQUENCE_END]
 
 
 def _signs(state: Path, found: list[Manifest | Unreadable], aside: list[Manifest]) -> str:
@@ -151,7 +162,7 @@ class _Ladder:
         """Local snapshots, newest first; then the remote ones; then a new store."""
         for manifest in found:
             try:
-                copy = _copy_of(self.state, manifest, self._read_local)
+                copy = _copy_of(self.state, Rung.SNAPSHOT, manifest, self._read_local)
             except StateCorrupt as error:
                 aside = set_snapshot_aside(self.state / SNAPSHOTS, manifest)
                 self._failed(Rung.SNAPSHOT, manifest, error.why, aside=str(aside))
@@ -176,13 +187,15 @@ class _Ladder:
             return None
         self.hit("remote_listed")
         self.epochs += [manifest.epoch for manifest in listing.good]
+        self.epochs += _epochs_of([*listing.orphans, *map(sequence_of, listing.found)])
         for sequence in listing.orphans:
             self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
                         why="it has no manifest: its upload never ended")  # fmt: skip
+        fetch = partial(self._fetch, remote)
         unserved: RemoteError | None = None
         for manifest in listing.found:
             try:
-                copy = _copy_of(self.state, manifest, lambda m, t: self._fetch(remote, m, t))
+                copy = _copy_of(self.state, Rung.REMOTE, manifest, fetch)
             except StateCorrupt as error:
                 self._failed(Rung.REMOTE, manifest, error.why)
             except RemoteError as error:  # this one alone, it may be: others are tried
@@ -239,8 +252,9 @@ class _Ladder:
 
 
 def _copy_of(
-    state: Path, manifest: Manifest | Unreadable, read: Callable[[Manifest, Path], None]
-) -> Path:
+    state: Path, rung: Rung, manifest: Manifest | Unreadable,
+    read: Callable[[Manifest, Path], None],
+) -> Path:  # fmt: skip
     """A snapshot as an environment beside its place, verified and marked; StateCorrupt if bad."""
     if isinstance(manifest, Unserved):
         raise manifest.error
@@ -253,7 +267,9 @@ def _copy_of(
     store = open_intact(copy)
     try:
         # With the copy itself, so that no later start can take it for an intact store of its epoch.
-        meta = msgspec.structs.replace(store.meta, snapshot=manifest.sequence, epoch_due=True)
+        meta = msgspec.structs.replace(
+            store.meta, snapshot=manifest.sequence, epoch_due=True, rung=rung.value
+        )
         store.commit(Changes(meta=meta), lambda: None)
     finally:
         store.close()

@@ -10,9 +10,20 @@ import msgspec
 import pytest
 
 from tests.process.site import FINISH_WITHIN_S, Site, kill_tree
-from tests.process.state_rig import SOURCES, audit_of, check, flip, refused, remove, told
+from tests.process.state_rig import (
+    SOURCES,
+    all_running,
+    audit_of,
+    check,
+    ended,
+    flip,
+    kill_operator,
+    refused,
+    remove,
+    told,
+)
 from tests.process.waiting import wait_until
-from tests.s3.remote_rig import Rejects, Remote, all_applied, purge, rejects_in_dlq
+from tests.s3.remote_rig import Rejects, Remote, all_applied, point_to, purge, rejects_in_dlq
 
 pytestmark = pytest.mark.process
 
@@ -209,6 +220,27 @@ def test_nothing_serves_and_a_new_state_must_be_allowed(
     recovered = told(site, "correlator", "recovered")[-1]
     assert (recovered["path"], recovered["epoch"]) == ("fresh", 2)
     check(site, undisturbed)
+
+
+def test_a_new_state_is_allowed_once_not_for_the_whole_run(both: tuple[Site, Remote]) -> None:
+    site, remote = both
+    remove(site.state)
+    remote.empty()
+    point_to(site, remote, every_s=3600)
+    process = site.start("--allow-fresh")
+    try:
+        wait_until(lambda: all_running(site), site.story)
+        assert told(site, "correlator", "recovered")[-1]["path"] == "fresh"
+        remove(site.state / "correlator")
+        kill_operator(site, "correlator")
+        code, line = ended(site, process)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    assert code == 7, line
+    assert "the remote holds no snapshot" in line
+    assert "used up" in line
+    assert len(told(site, "correlator", "recovered")) == 1
 
 
 AWAY: dict[str, list[Damage]] = {

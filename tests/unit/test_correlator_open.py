@@ -146,6 +146,8 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
     assert {word: board[word] for word in board if word.startswith("recovered")} == {
         "recovered_fresh": 1,  # when the state was made
         "recovered_local": 1,
+        "recovered_snapshot": 0,
+        "recovered_remote": 0,
     }
     assert (
         event[1] | {"path": "local", "epoch": 1, "positions": {"radar": 9, "optical": 0}}

@@ -17,6 +17,7 @@ from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.state import recovery
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS, Beyond, Recovered, Rung
+from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.state.remote_rung import PatientRemote
 from sda_pipeline.vocabulary import FAILPOINTS, RemoteFault
 from tests.unit.store_rig import EPOCH, content_of, data_file, flip
@@ -36,11 +37,14 @@ class Ladder:
         for number in range(3):
             self.rig.upload(number)
         self.story = Story()
+        self.before: Callable[[], None] = lambda: None  # called at each attempt to connect
+
+    def connect(self) -> RemoteSnapshots:
+        self.before()
+        return self.rig.remote
 
     def recover(self, hit: Callable[[str], None] = lambda _: None, **beyond: Any) -> Recovered:
-        remote = PatientRemote(
-            lambda: self.rig.remote, WAIT_S, self.clock, lambda: 0.5, self.story, self.beat
-        )
+        remote = PatientRemote(self.connect, WAIT_S, self.clock, lambda: 0.5, self.story, self.beat)
         return recovery.recover(self.rig.state, self.story, hit, Beyond(remote, **beyond))
 
     def beat(self) -> None:
