@@ -17,6 +17,7 @@ from operators.core.correlation import Correlation
 from operators.core.positions import SourcePosition
 from operators.core.schedule import OpenAlert, pane_of
 from operators.held import take_out
+from operators.recovery_count import count_recovery
 from operators.remote_beyond import what_lies_beyond
 from sda_pipeline.dlq.quarantine_file import NAME, read_quarantine
 from sda_pipeline.errors import InvalidConfiguration, StateCorrupt
@@ -26,7 +27,7 @@ from sda_pipeline.records.alert import EPOCH_SHIFT, KIND_RECORDS, NUMBER_MASK, E
 from sda_pipeline.records.frames import Counts, parse_payload
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.runtime.worker import Worker, check_not_behind
-from sda_pipeline.state.recovery import LOGS, Recovered, recover
+from sda_pipeline.state.recovery import LOGS, Recovered, Rung, recover
 from sda_pipeline.state.store import Changes, CorrelatorStore, Meta
 from sda_pipeline.topology import Inputs
 
@@ -44,6 +45,9 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     beyond = what_lies_beyond(worker)
     recovered = recover(worker.topology.state, worker.event, worker.fail, beyond)
     store, meta = recovered.store, recovered.store.meta
+    rung = recovered.rung
+    if meta.epoch_due and meta.rung:  # that recovery was killed before it said so: this ends it
+        rung = Rung(meta.rung)
     told = _put_back(worker, store)
     superseded = not store.empty and meta.catalogue != inputs.hash
     if superseded and not worker.launch.flags.accept_catalogue:
@@ -64,12 +68,11 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
     elif why := _why_new_epoch(worker, meta):
         meta = _raise_epoch(store, core, meta, _epoch_above_all(worker, recovered))
         worker.event("epoch_raised", epoch=meta.epoch, why=why)
+    count_recovery(worker, rung)
     worker.fail("recovery_epoch")
     seconds = (worker.clock.monotonic_ns() - started) / SECOND_NS
     positions = {source: position.position for source, position in core.positions.items()}
-    counted = f"recovered_{recovered.rung}"
-    worker.board.set(counted, worker.board.get(counted) + 1)
-    worker.event("recovered", path=recovered.rung, seconds=round(seconds, 3), epoch=meta.epoch,
+    worker.event("recovered", path=rung, seconds=round(seconds, 3), epoch=meta.epoch,
                  snapshot=meta.snapshot, positions=positions)  # fmt: skip
     for source, position in positions.items():
         check_not_behind(worker, f"{source}.applied", position, told[source])
@@ -172,6 +175,8 @@ def _why_new_epoch(worker: Worker, meta: Meta) -> str:
         return f"the store ends at {meta.outbox_end:#x}, {told:#x} was seen"
     if board.get("remote_epoch") > meta.epoch:
         return f"the remote holds snapshots of epoch {board.get('remote_epoch')}"
+    if board.get("remote_rival") == meta.epoch:
+        return f"the remote holds another writer's snapshots of epoch {meta.epoch}"
     return ""
 
 

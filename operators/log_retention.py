@@ -26,7 +26,7 @@ class LogRetention:
         always = min(self.word("applied"), self.word("snapshot_new"), self.done())
         needed = min(always, self.word("snapshot"))
         if topology.s3 is not None:
-            needed = min(needed, self.word("remote"))
+            needed = min(needed, self.word("remote") if self.spoken_of() else 0)
         older = self.worker.clock.wall_ns() - round(topology.log_retention_s * SECOND_NS)
         deleted = self.log.delete_below(needed, older)
         forced = self.log.delete_below(always, TIME_END_NS, topology.log_bytes_max)
@@ -39,11 +39,13 @@ class LogRetention:
         """``horizon_lost`` is the first position that is left, while the newest remote snapshot
         ends before it; 0 while it does not.
 
-        Before the store was seen nothing is known of it: then only a deletion of now tells.
+        Before the store was seen, or while the words speak of another log, nothing is known: then
+        only a deletion of now tells.
         """
-        worker, reached = self.worker, self.word("remote_new")
+        worker, known = self.worker, self.spoken_of()
+        reached = self.word("remote_new") if known else 0
         lost = self.log.first > reached + 1
-        if lost and not (forced or worker.board.get("remote_seq")):
+        if lost and not (forced or (known and worker.board.get("remote_seq"))):
             return
         word, was = f"{worker.name}.horizon_lost", self.word("horizon_lost")
         worker.board.set(word, self.log.first if lost else 0)
@@ -51,6 +53,10 @@ class LogRetention:
             worker.event("remote_horizon_lost", first=self.log.first, remote=reached)
         elif was and not lost:
             worker.event("remote_horizon_back", first=self.log.first, remote=reached)
+
+    def spoken_of(self) -> bool:
+        """Whether the replicator's words speak of this log; read before them."""
+        return self.word("remote_log") == self.log.log_id
 
     def done(self) -> int:
         return dlq_done(self.worker.board, self.worker.name, self.log.log_id)

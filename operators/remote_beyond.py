@@ -9,9 +9,15 @@ from sda_pipeline.state.recovery import Beyond
 from sda_pipeline.state.remote_rung import PatientRemote
 from sda_pipeline.vocabulary import Step
 
+_HAD_STORE = "this run has had a store"
+
 
 def what_lies_beyond(worker: Worker) -> Beyond:
-    """The remote rung of a topology that has one; nothing else may then be silently begun anew."""
+    """The remote rung of a topology that has one; nothing else may then be silently begun anew.
+
+    ``--allow-fresh`` speaks of what was lost before the run: once a correlator of it has been
+    ready, it allows nothing more.
+    """
     topology = worker.topology
     if topology.s3 is None:
         return Beyond()
@@ -19,7 +25,10 @@ def what_lies_beyond(worker: Worker) -> Beyond:
         lambda: connect(topology), topology.s3.recovery_wait_s, worker.clock, chance,
         worker.event, lambda: worker.beat(Step.RECOVER),
     )  # fmt: skip
-    return Beyond(remote, _suspicion(worker), worker.launch.flags.allow_fresh)
+    allowed = worker.launch.flags.allow_fresh
+    if allowed and worker.board.get("epoch"):
+        return Beyond(remote, f"{_HAD_STORE}, so its --allow-fresh is used up")
+    return Beyond(remote, _suspicion(worker), allowed)
 
 
 def _suspicion(worker: Worker) -> str:
@@ -31,4 +40,4 @@ def _suspicion(worker: Worker) -> str:
     for why, word in told.items():
         if worker.board.get(word) & NUMBER_MASK:
             return why
-    return "this run has had a store" if worker.board.get("epoch") else ""
+    return _HAD_STORE if worker.board.get("epoch") else ""

@@ -10,6 +10,7 @@ import os
 
 from operators.uploader import News, Uploader
 from sda_pipeline.runtime.worker import Worker
+from sda_pipeline.state.lineage import covering
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.remote import Listing, RemoteSnapshots
 from sda_pipeline.topology import Topology
@@ -39,15 +40,23 @@ class RemoteHorizon:
     def __init__(self, worker: Worker, uploader: Uploader) -> None:
         self.worker, self.uploader = worker, uploader
         self.ahead = 0  # sequences up to here are taken at the remote
+        self.kept: list[Manifest] | None = None  # there, newest first; None: not seen yet
+        self.told: dict[str, tuple[int, int]] = {}  # of which log the words speak
+        self.asked = 0  # the epoch for which a snapshot was wanted
         uploader.start()
 
     def turn(self) -> bool:
-        """Take the news. True when a snapshot is wanted at once: what waited cannot be uploaded."""
+        """Take the news. True when a snapshot is wanted at the next cadence, changed or not: what
+        waited cannot be uploaded, or what is there is of an epoch that is over.
+        """
         self.uploader.check_progress(self.worker.clock.monotonic_ns())
         again = False
         for news in self.uploader.news():
             again |= self._take(news)
-        return again
+        for source in self.worker.topology.sources:
+            if self._log_of(source) != self.told.get(source):
+                self._publish_source(source)
+        return self._outlived() or again
 
     def _take(self, news: News) -> bool:
         worker, board = self.worker, self.worker.board
@@ -58,41 +67,66 @@ class RemoteHorizon:
             worker.event("uploads_swept", uploads=news.swept)
         if news.uploaded is not None:
             board.set("uploaded_at", worker.clock.wall_ns())
-            board.set("upload_fault", int(RemoteFault.NONE))
             worker.fail("upload_told")
             worker.event("uploaded", sequence=news.uploaded.sequence,
                          size_bytes=news.uploaded.size_bytes,
                          seconds=round(news.seconds, 3))  # fmt: skip
+        if news.untidy:
+            worker.event("remote_untidy", what=news.untidy, why=news.why)
         if news.fault is not RemoteFault.NONE:
             board.set("upload_failed_at", worker.clock.wall_ns())
             board.set("upload_fault", int(news.fault))
             worker.event("upload_failed", fault=news.fault.name, why=news.why,
                          breaker=news.breaker.name)  # fmt: skip
-        return bool(news.ahead) and self._is_ahead(news.ahead)
+        if news.settled:
+            board.set("upload_fault", int(RemoteFault.NONE))
+        if news.fault is RemoteFault.CONFLICT or news.settled:
+            board.set("remote_rival", news.ahead >> 32 if news.fault else 0)
+        if news.ahead and not news.fault:
+            worker.event("remote_is_ahead", sequence=news.ahead)
+            return True
+        return False
 
     def _publish(self, listing: Listing) -> None:
         board, kept = self.worker.board, listing.good
-        self.ahead = max([self.ahead, *(m.sequence for m in kept), *listing.orphans])
+        self.ahead = max(self.ahead, listing.highest)
+        self.kept = kept
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))
         for source in self.worker.topology.sources:
-            newest, oldest = _reach(kept, source)
-            board.set(f"{source}.remote", oldest)
-            board.set(f"{source}.remote_time", kept[0].watermarks.get(source, 0) if kept else 0)
-            board.set(f"{source}.remote_new", newest)
+            self._publish_source(source)
         if kept:
             board.set("remote_at", kept[0].created_ns)
             board.set("remote_seq", kept[0].sequence)
 
-    def _is_ahead(self, sequence: int) -> bool:
-        """The remote holds a newer one: of this epoch, number above it; of a later one, wait."""
+    def _publish_source(self, source: str) -> None:
+        """What the remote snapshots hold of a source's log; nothing is said of another log.
+
+        Before the store was seen this is what an earlier life found, as long as the log is the
+        same. Written against the order in which the words are read (ring/board.py), so that nobody
+        takes a position for one of another log or of a snapshot of another epoch.
+        """
+        board, log = self.worker.board, self._log_of(source)
+        log_id, first = log
+        if not log_id or (self.kept is None and board.get(f"{source}.remote_log") == log_id):
+            return
+        found = covering(self.kept or [], source, log_id, first)
+        newest = found[0] if found else None
+        positions = [manifest.positions.get(source, 0) for manifest in found]
+        board.set(f"{source}.remote_time", newest.watermarks.get(source, 0) if newest else 0)
+        board.set(f"{source}.remote", min(positions, default=0))
+        board.set(f"{source}.remote_new", positions[0] if positions else 0)
+        board.set(f"{source}.remote_by", newest.sequence if newest else 0)
+        board.set(f"{source}.remote_log", log_id)
+        self.told[source] = log
+
+    def _log_of(self, source: str) -> tuple[int, int]:
+        board = self.worker.board
+        return board.get(f"{source}.log_id"), board.get(f"{source}.log_first")
+
+    def _outlived(self) -> bool:
+        """Whether the newest snapshot there is of an epoch that is over, once an epoch."""
         epoch = self.worker.board.get("epoch")
-        later = sequence >> 32 > epoch
-        hint = "the correlator takes a higher epoch at its next start: restart it" if later else ""
-        self.worker.event("remote_is_ahead", sequence=sequence, epoch=epoch, hint=hint)
-        return not later
-
-
-def _reach(kept: list[Manifest], source: str) -> tuple[int, int]:
-    """Up to where the newest snapshot covers a source's log, and from where the oldest needs it."""
-    positions = [manifest.positions.get(source, 0) for manifest in kept]
-    return (positions[0], min(positions)) if positions else (0, 0)
+        if not self.kept or self.kept[0].epoch >= epoch or self.asked >= epoch:
+            return False
+        self.asked = epoch
+        return True

@@ -7,8 +7,9 @@ from __future__ import annotations
 from operators.remote_horizon import RemoteHorizon, chance, connect
 from operators.uploader import Uploader
 from sda_pipeline.errors import SdaError, StateCorrupt, Unreachable
-from sda_pipeline.limits import SECOND_NS, SNAPSHOTS_KEPT
+from sda_pipeline.limits import SECOND_NS, SNAPSHOT_BYTES_PER_S, SNAPSHOTS_KEPT
 from sda_pipeline.runtime.disk import DiskReserve
+from sda_pipeline.runtime.pace import Pace
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
@@ -78,8 +79,9 @@ class _Replicator:
                 self.store = self.open_store()
             self.store.env.reader_check()
             above = self.remote.ahead if self.remote is not None else 0
+            pace = Pace(worker.clock, SNAPSHOT_BYTES_PER_S, lambda: worker.stopping)
             manifest = take_snapshot(
-                self.store, self.directory, worker.clock.wall_ns(), worker.fail, above
+                self.store, self.directory, worker.clock.wall_ns(), self.hit, above, pace
             )
             self.kept = prune(self.directory, SNAPSHOTS_KEPT)
         except (SdaError, OSError) as error:
@@ -90,6 +92,11 @@ class _Replicator:
         if self.remote is not None:
             self.remote.uploader.offer(manifest)
         worker.event("snapshot", sequence=manifest.sequence, size_bytes=manifest.size_bytes)
+
+    def hit(self, point: str) -> None:
+        """Between two steps, and two pieces, of a snapshot."""
+        self.worker.beat(Step.SNAPSHOT)
+        self.worker.fail(point)
 
     def publish_words(self) -> None:
         """Tell which snapshot is newest, and from where on the oldest one needs each log."""

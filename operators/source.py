@@ -40,7 +40,7 @@ class SourceLoop:
         self.log = opened.log
         name, settings = worker.name, worker.topology.event_time
         self.outlet = Outlet(worker, self.send_rejects)
-        words = ("log_end", "lag", "log_id", "watermark", "ended", "reported")
+        words = ("log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported")
         self.words = {word: f"{name}.{word}" for word in words}
         kind = worker.kind.removesuffix("-source")
         last = self.log.last()
@@ -71,6 +71,7 @@ class SourceLoop:
     def publish_words(self) -> None:
         """Board words that report what the log holds, durably."""
         board = self.worker.board
+        board.set(self.words["log_first"], self.source.log_first)
         board.set(self.words["log_id"], self.log.log_id)
         board.set(self.words["log_end"], self.log.end)
         board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))

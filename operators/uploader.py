@@ -18,9 +18,11 @@ from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError, StateCorrupt
 from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.runtime.retry import Breaker, Chance
+from sda_pipeline.state.lineage import Standing, rivalry, standing
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, RemoteSnapshots, another_writer
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, Unserved
+from sda_pipeline.state.snapshot import manifests
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 
 
@@ -30,11 +32,13 @@ class News(NamedTuple):
     breaker: BreakerState
     listing: Listing | None = None
     uploaded: Manifest | None = None
-    ahead: int = 0  # the newest sequence there, when it is above the one that was to be uploaded
+    ahead: int = 0  # the newest sequence there, when ours is not above it
     fault: RemoteFault = RemoteFault.NONE
     why: str = ""
     seconds: float = 0.0
     swept: int = 0
+    untidy: str = ""  # what beside the upload could not be done: "sweep", "prune", "probe"
+    settled: bool = False  # nothing is left to do: what failed before is over
 
 
 class Uploader:
@@ -47,7 +51,12 @@ class Uploader:
         self._connect, self._directory, self._clock, self._hit = connect, directory, clock, hit
         self.breaker = Breaker(chance)
         self._remote: RemoteSnapshots | None = None
-        self._listing: Listing | None = None
+        self._seen = False  # the store has been looked at, and nothing was found otherwise since
+        self._begun = manifests(directory)  # what a killed life, or a failure, may have left there
+        self._sweep_due = True
+        self._untidy: set[str] = set()  # what was told already
+        self._probed = False
+        self._last: Manifest | None = None  # that was uploaded
         self._changed = threading.Condition()
         self._pending: Manifest | None = None
         self._busy_since = 0  # monotonic ns of the last sign of progress; 0 while it waits
@@ -91,69 +100,109 @@ class Uploader:
         if not self.breaker.may_call(now):
             return (self.breaker.due_ns() - now) / SECOND_NS
         manifest = self._pending
-        if manifest is None and self._listing is not None:
+        if manifest is None and self._seen:
             return None
         self._moved()
         try:
-            if self._listing is None:
-                self._listing = self._look()
-            if manifest is not None:
-                self._bring(manifest, self._listing)
+            remote = self._remote = self._remote or self._connect()
+            listing = self._look(remote)
+            news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
+            self._tell(news or News(self.breaker.state, settled=True))
         except RemoteError as error:
-            self.breaker.failed(self._clock.monotonic_ns())
-            self._tell(News(self.breaker.state, fault=error.fault, why=str(error)))
-        except (
-            StateCorrupt,
-            OSError,
-        ) as error:  # pruned meanwhile, or damaged: the next one serves
-            self._done_with(manifest)
-            self._tell(News(self.breaker.state, fault=RemoteFault.DAMAGED, why=str(error)))
+            if error.fault is RemoteFault.DENIED:
+                self._remote = None  # credentials may be others by now: they are read anew
+            self._failed(error.fault, str(error))
         except Exception as error:  # noqa: BLE001 - nothing that a store answers may stop the tree
-            self.breaker.failed(self._clock.monotonic_ns())
             why = str(error) if isinstance(error, SdaError) else traceback.format_exc()
-            self._tell(News(self.breaker.state, fault=RemoteFault.UNEXPECTED, why=why))
+            self._failed(RemoteFault.UNEXPECTED, why)
         finally:
             self._busy_since = 0
-        return 0.0 if self._listing is None or self._pending is not None else None
+        return 0.0 if not self._seen or self._pending is not None else None
 
-    def _look(self) -> Listing:
-        """First of all: what is there, and what killed uploads have left."""
-        if self._remote is None:
-            self._remote = self._connect()
-        listing = self._remote.listing()
+    def _failed(self, fault: RemoteFault, why: str) -> None:
+        self.breaker.failed(self._clock.monotonic_ns())
+        self._tell(News(self.breaker.state, fault=fault, why=why))
+
+    def _look(self, remote: RemoteSnapshots) -> Listing:
+        """First of all: what is there. One manifest that is not served does not hide the others;
+        but who may read none could restore none.
+        """
+        listing = remote.listing(self._moved, lenient=True)
+        for each in listing.found if not listing.good else ():
+            if isinstance(each, Unserved) and each.error.fault is RemoteFault.DENIED:
+                raise each.error
         hit = self._hit
         hit("upload_listed")
-        swept = self._remote.sweep()
-        self._tell(News(BreakerState.CLOSED, listing=listing, swept=swept))
+        self._seen = True
+        self._tell(News(self.breaker.state, listing=listing))
         return listing
 
-    def _bring(self, manifest: Manifest, listing: Listing) -> None:
-        """Upload it, unless it is there or something newer is."""
-        assert self._remote is not None, "it was looked at first"
+    def _bring(self, remote: RemoteSnapshots, manifest: Manifest, listing: Listing) -> News:
+        """Upload it, unless what is there forbids it. RemoteError when that failed: try again."""
         newest = next(iter(listing.good), None)
-        ahead = newest.sequence if newest is not None else 0
-        started = self._clock.monotonic_ns()
-        if newest != manifest:
-            try:
-                if ahead == manifest.sequence:
-                    raise another_writer(str(ahead))
-                if ahead < manifest.sequence:
-                    upload = self._remote.upload
-                    listing = upload(self._directory, manifest, self._hit, self._moved)
-                    ahead = 0
-            except RemoteError as error:
-                if error.fault is RemoteFault.CONFLICT and not error.passing:
-                    self._listing = None  # it is not what was thought
-                    self._done_with(manifest)
-                raise
-        else:
-            ahead = 0
+        last = [self._last] if self._last is not None else []
+        found = standing(manifest, newest, [*last, *manifests(self._directory)])
+        if newest is None or found is Standing.FREE:
+            return self._upload(remote, manifest, listing)
         self._done_with(manifest)
-        self._listing = listing
+        state = BreakerState.CLOSED
+        if found is Standing.RIVAL:
+            why = rivalry(newest, manifest.epoch)
+            return News(state, ahead=newest.sequence, fault=RemoteFault.CONFLICT, why=why)
+        ahead = newest.sequence if found is Standing.AHEAD else 0
+        return News(state, ahead=ahead, settled=True)
+
+    def _upload(self, remote: RemoteSnapshots, manifest: Manifest, listing: Listing) -> News:
+        """Sweep, upload, tell, prune: only the upload itself can fail."""
+        if self._sweep_due:
+            self._tidy("sweep", lambda: self._sweep(remote))
+        started = self._clock.monotonic_ns()
+        try:
+            remote.upload(self._directory, manifest, self._hit, self._moved)
+        except (StateCorrupt, OSError) as error:  # pruned meanwhile, or damaged: the next serves
+            self._done_with(manifest)
+            return News(BreakerState.CLOSED, fault=RemoteFault.DAMAGED, why=str(error))
+        except RemoteError as error:
+            self._sweep_due, self._begun = True, [manifest, *self._begun]
+            if error.fault is RemoteFault.CONFLICT and not error.passing:
+                self._seen = False  # what is there is not what was thought
+                self._done_with(manifest)
+            raise
+        self._last, listing = manifest, listing.plus(manifest)
+        self._done_with(manifest)
         seconds = (self._clock.monotonic_ns() - started) / SECOND_NS
-        done = None if ahead else manifest
-        self._tell(News(BreakerState.CLOSED, listing, done, ahead, seconds=seconds))
+        self._tell(News(BreakerState.CLOSED, listing, manifest, seconds=seconds))
+        self._tidy("prune", lambda: self._prune(remote, listing))
+        if not self._probed:
+            self._tidy("probe", lambda: self._probe(remote))
+        return News(BreakerState.CLOSED, settled=True)
+
+    def _tidy(self, what: str, do: Callable[[], None]) -> None:
+        """What the upload does not depend on. That it fails is told once, until it works again."""
+        try:
+            do()
+            self._untidy.discard(what)
+        except RemoteError as error:
+            if what not in self._untidy:
+                self._untidy.add(what)
+                self._tell(News(self.breaker.state, untidy=what, why=str(error)))
+
+    def _sweep(self, remote: RemoteSnapshots) -> None:
+        """What killed and failed uploads have left; due again when it could not be done."""
+        swept = remote.sweep(self._begun)
+        self._sweep_due, self._begun = False, []
+        self._tell(News(self.breaker.state, swept=swept))
+
+    def _prune(self, remote: RemoteSnapshots, listing: Listing) -> None:
+        left = remote.prune(listing, self._hit, self._moved)
+        self._tell(News(BreakerState.CLOSED, listing=left))
+
+    def _probe(self, remote: RemoteSnapshots) -> None:
+        conditional, self._probed = remote.is_conditional(), True
+        if not conditional:
+            why = 'the store does not mind "only if absent"; give this prefix one writer only'
+            self._tell(News(BreakerState.CLOSED, untidy="probe", why=why))
 
     def _done_with(self, manifest: Manifest | None) -> None:
         with self._changed:

@@ -44,6 +44,9 @@ SEEN_SET_KEPT_NS = 30 * 86_400 * SECOND_NS
 # --- checkpoints ----------------------------------------------------------------------------
 SNAPSHOT_EVERY_S = 30.0
 SNAPSHOTS_KEPT = 3
+# 100 MiB beside commits: written at once and synced as a whole one of them takes 40 ms, so 3 to 8.
+SNAPSHOT_SYNC_BYTES = 4 * MIB  # of a copy, then it is synced: no commit waits behind more
+SNAPSHOT_BYTES_PER_S = 128 * MIB  # its read transaction pins pages, so not much slower either
 LMDB_MAP_BYTES = 8 * GIB  # sparse; the alarm is at 80 %
 STATE_BYTES_MAX = 2 * GIB
 BROKER_MAP_BYTES = 16 * GIB
@@ -97,6 +100,8 @@ DEATHS_BEFORE_PROBE = 2  # in a row at one batch: the next life tries its record
 assert PANES_PER_ENCOUNTER * PANE_NS <= SCHEDULE_AHEAD_NS, "a row could outrun the schedule"
 assert REJECT_BYTES_MAX <= REJECT_CHUNK_BYTES // 2, "a reject must fit where many of them go"
 assert REJECT_CHUNK_BYTES // 2 + REJECT_STANDING_BYTES <= REJECT_CHUNK_BYTES, "and what follows it"
+assert STATE_BYTES_MAX / SNAPSHOT_BYTES_PER_S < SNAPSHOT_EVERY_S, "a copy ends before the next"
+assert STATE_BYTES_MAX / SNAPSHOT_BYTES_PER_S < DRAIN_WITHIN_S, "a drain may wait for a copy"
 assert REMOTE_CONNECT_S <= REMOTE_READ_S, "the bound of a call counts the longer of the two"
 assert REMOTE_CALL_S < REMOTE_STUCK_S, "a call that is retried is not stuck"
 assert REMOTE_RECOVERY_WAIT_S + REMOTE_CALL_S < RECOVERY_KILL_S, "a recovery may wait for S3"

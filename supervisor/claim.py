@@ -22,7 +22,7 @@ _RETRY_S = 0.02
 _KNOWN = frozenset(
     {
         "lock", "control.sock", "log", "logs", "correlator", "snapshots", "alerts.sqlite", "dlq",
-        "quarantine.jsonl", "reprocess.sqlite", "topology.json", COMPLETE, ENDING,
+        "quarantine.jsonl", "recoveries", "reprocess.sqlite", "topology.json", COMPLETE, ENDING,
     }
 )  # fmt: skip
 

@@ -68,7 +68,7 @@ def cli() -> None:
 @click.option(
     "--allow-fresh",
     is_flag=True,
-    help="Begin anew if neither this disk nor the remote has a state that serves.",
+    help="Begin anew, once, if neither this disk nor the remote has a state that serves.",
 )
 def start(
     topology: Path, for_s: float | None, until_idle: bool, end_of_input: bool,

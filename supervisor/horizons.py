@@ -37,11 +37,12 @@ def of_source(source: str, words: Words, s3: S3Settings | None) -> dict[str, Any
         "remote": None,
     }
     if s3 is not None:
+        reached = _durable(words, source, words[f"{source}.log_id"])
         found["remote"] = {
-            "position": words[f"{source}.remote_new"],
-            "event_time": time_of(words[f"{source}.remote_time"]),
+            "position": reached,
+            "event_time": time_of(words[f"{source}.remote_time"]) if reached else None,
             "oldest": words[f"{source}.remote"],
-            "behind": max(0, words[f"{source}.log_end"] - words[f"{source}.remote_new"]),
+            "behind": max(0, words[f"{source}.log_end"] - reached),
             "lost_before": words[f"{source}.horizon_lost"] or None,
         }
     return found
@@ -65,7 +66,7 @@ def of_remote(words: Words, s3: S3Settings | None) -> dict[str, Any] | None:
 
 
 def recoveries(words: Words) -> dict[str, int]:
-    """How often each rung of the ladder served since the start."""
+    """How often each rung of the ladder served since the state directory was made."""
     return {rung: words[f"recovered_{rung}"] for rung in _RUNGS}
 
 
@@ -77,7 +78,12 @@ def remote_lines(found: Mapping[str, Any] | None) -> list[str]:
     line = f"remote: {where}, last upload {last}, breaker {found['breaker']}"
     if found["fault"]:
         line += f", the last attempt failed at {found['failed_at']}: {found['fault']}"
-    return [line]
+    lines = [line]
+    if found["fault"] == RemoteFault.CONFLICT.name.lower():
+        lines.append(
+            "nothing is uploaded: 'sda-supervisor logs replicator' says why and what to do"
+        )
+    return lines
 
 
 def _stamp(word: int) -> str | None:
@@ -91,17 +97,38 @@ class Target(NamedTuple):
     log_end: int
 
 
-def targets(words: Words, sources: Sequence[str]) -> dict[str, Target]:
-    """What is to be at the remote."""
-    return {s: Target(words[f"{s}.log_id"], words[f"{s}.log_end"]) for s in sources}
+def targets(before: Words, words: Words, sources: Sequence[str]) -> dict[str, Target] | None:
+    """What is to be at the remote; None while a source has not said where it stands.
+
+    ``before`` was read earlier: a source writes its position before it says that it is ready, and
+    one reading may have seen the one without the other.
+    """
+    found = {s: Target(words[f"{s}.log_id"], words[f"{s}.log_end"]) for s in sources}
+    for source, target in found.items():
+        told = before[f"{source}.ready"] and words[f"{source}.ready"]
+        same = target.log_id == before[f"{source}.log_id"] != 0
+        if not told or not same or target.log_end < before[f"{source}.log_end"]:
+            return None
+    return found
 
 
 def behind(words: Words, wanted: Mapping[str, Target]) -> dict[str, int]:
     """How many positions of each source are not yet covered by a remote snapshot."""
-    missing = {s: target.log_end - words[f"{s}.remote_new"] for s, target in wanted.items()}
+    missing = {s: t.log_end - _durable(words, s, t.log_id) for s, t in wanted.items()}
     return {source: count for source, count in missing.items() if count > 0}
+
+
+def _durable(words: Words, source: str, log_id: int) -> int:
+    """Up to which position of the log ``log_id`` the newest remote snapshot of it reaches.
+
+    One of an older epoch counts for nothing: a recovery has since begun behind another, so it may
+    be the one that did not serve. The replicator has a new one taken at its next cadence.
+    """
+    same_log = words[f"{source}.remote_log"] == log_id
+    same_epoch = words[f"{source}.remote_by"] >> 32 == words["epoch"]
+    return words[f"{source}.remote_new"] if log_id and same_log and same_epoch else 0
 
 
 def replaced(words: Words, wanted: Mapping[str, Target]) -> list[str]:
     """Sources whose log was made anew since: their positions no longer say the same."""
-    return [s for s, t in wanted.items() if words[f"{s}.log_id"] != t.log_id]
+    return [s for s, t in wanted.items() if words[f"{s}.log_id"] not in {0, t.log_id}]

@@ -19,19 +19,24 @@ _PAGE_BYTES = 4096
 _WORD_BYTES = 8
 
 # Word suffixes by writer. `lag` starts UNKNOWN (nobody has asked the broker), every other word 0.
-_SOURCE_OWN = ("log_end", "lag", "log_id", "watermark", "ended", "reported", "horizon_lost")
+_SOURCE_OWN = (
+    "log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported", "horizon_lost",
+)  # fmt: skip
 _SUPERVISOR_OWN = ("quarantined",)  # rows of the source that it must report, so far
 # Of a source: from where on the oldest retained snapshot needs its log, up to where the newest one
-# covers it; the same of the remote ones, and the watermark of the newest of those.
-_SNAPSHOT_OWN = ("snapshot", "snapshot_new", "remote", "remote_new", "remote_time")
+# covers it. The same of the remote ones: of which log that is said, the sequence of the one that
+# covers it, and the watermark of that. Read in this order, written against it.
+_SNAPSHOT_OWN = (
+    "snapshot", "snapshot_new", "remote_log", "remote_by", "remote", "remote_new", "remote_time",
+)  # fmt: skip
 _REMOTE_OWN = (
-    "remote_seq", "remote_epoch", "remote_at", "breaker", "uploaded_at", "upload_failed_at",
-    "upload_fault",
+    "remote_seq", "remote_epoch", "remote_rival", "remote_at", "breaker", "uploaded_at",
+    "upload_failed_at", "upload_fault",
 )  # fmt: skip
 _RECOVERIES = ("recovered_local", "recovered_snapshot", "recovered_remote", "recovered_fresh")
 _PER_SOURCE = (
-    "applied", "log_end", "lag", "dlq_done", "log_id", "watermark", "ended", "reported",
-    "horizon_lost", "dlq_log", *_SNAPSHOT_OWN, *_SUPERVISOR_OWN,
+    "applied", "log_end", "lag", "dlq_done", "log_id", "log_first", "watermark", "ended",
+    "reported", "horizon_lost", "dlq_log", *_SNAPSHOT_OWN, *_SUPERVISOR_OWN,
 )  # fmt: skip
 _GLOBAL = (
     "outbox_end", "sink_pos", "sub_pos", "dirty", "hold", "epoch", "snapshot_seq", "snapshot_at",

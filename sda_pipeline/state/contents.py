@@ -24,6 +24,7 @@ class Meta(msgspec.Struct, kw_only=True):
     closed_to: int = 0  # ns
     snapshot: int = 0  # sequence of the snapshot this store was restored from, 0 for none
     epoch_due: bool = False  # just restored: nothing may be emitted before the epoch is raised
+    rung: str = ""  # of the recovery ladder, from which it was
     dlq_done: dict[str, tuple[int, int]] = {}  # by source: log id and position the DLQ had reached
 
 

@@ -33,7 +33,7 @@ class Manifest(msgspec.Struct, kw_only=True):
 
 
 class Unreadable(NamedTuple):
-    """A manifest that cannot be read, so that its snapshot cannot be trusted."""
+    """A manifest that cannot be read, or that nothing stands behind: no snapshot to trust."""
 
     path: Path
     why: str

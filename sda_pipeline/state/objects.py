@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What was received, as counted and hashed on the way."""
+    """What is to be sent, or was received, as counted and hashed on the way."""
 
     size_bytes: int
     sha256: str
@@ -43,11 +43,11 @@ class Fetched(NamedTuple):
 class Objects(Protocol):
     """One bucket. Every verb raises RemoteError, ``passing`` or not."""
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
-        """Store a whole file, replacing what is there; returns what was sent.
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
+        """Store a whole file, replacing what is there.
 
-        The object appears whole or not at all, and only if its length is the file's. OSError when
-        the file cannot be read.
+        The object appears whole or not at all. StateCorrupt when the file is not what is
+        ``expected``: nothing is then stored. OSError when it cannot be read.
         """
 
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -9,26 +9,29 @@ but an intact LMDB must take before it emits, is the operator's (operators/corre
 from __future__ import annotations
 
 import shutil
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from sda_pipeline.errors import InvalidConfiguration, StateCorrupt, Unreachable
+from sda_pipeline.errors import StateCorrupt, Unreachable
 from sda_pipeline.log.segments import sync_directory
 from sda_pipeline.log.source_log import set_aside
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.reporting import Report
-from sda_pipeline.state.environment import DATA_FILE, FILE_MODE, damage_of
+from sda_pipeline.state.environment import DATA_FILE, FILE_MODE
+from sda_pipeline.state.intact import open_intact
 from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing
+from sda_pipeline.state.remote import Listing, Unserved, sequence_of
 from sda_pipeline.state.snapshot import (
     DAMAGED,
     every_manifest,
     manifests,
+    named_sequences,
     restore,
     set_snapshot_aside,
 )
@@ -37,12 +40,9 @@ from sda_pipeline.state.store import Changes, CorrelatorStore
 CORRELATOR, SNAPSHOTS, LOGS = "correlator", "snapshots", "log"  # in the state directory
 _RESTORING = "correlator.restoring"  # a copy not yet in place; a kill leaves it, a start removes it
 
+_SEQUENCE_END = 1 << 63  # a name that says more is none of ours
 _ACTION = "recover the correlator's store"
 _FRESH = "start with --allow-fresh: each source then begins at the first position it still has"
-
-_LMDB_MAGIC, _LMDB_VERSION = 0xBEEFC0DE, 1
-_PAGE_BYTES = 4096  # the second meta page begins there
-_LMDB_META = struct.Struct("=II")  # magic, data version; after a page header of 16 or 24 bytes
 
 
 class Rung(StrEnum):
@@ -69,7 +69,9 @@ class RemoteRung(Protocol):
         """What is there; RemoteError when it did not answer within the bound."""
 
     def fetch(self, manifest: Manifest, target: Path) -> None:
-        """A snapshot's data into a file; StateCorrupt when it is not what the manifest says."""
+        """A snapshot's data into a file; StateCorrupt when it is not what the manifest says,
+        RemoteError when it was not to be had.
+        """
 
 
 class Beyond(NamedTuple):
@@ -96,10 +98,12 @@ def recover(
     found = every_manifest(state / SNAPSHOTS)
     aside = manifests(state / SNAPSHOTS / DAMAGED)  # of a recovery that was killed, it may be
     epochs = [manifest.epoch for manifest in (*found, *aside) if isinstance(manifest, Manifest)]
+    for place in (state / SNAPSHOTS, state / SNAPSHOTS / DAMAGED):
+        epochs += _epochs_of(named_sequences(place))
     shutil.rmtree(state / _RESTORING, ignore_errors=True)
     beyond = beyond or Beyond()
     try:
-        store = _open_intact(directory)
+        store = open_intact(directory)
         remote_first = store.empty and beyond.remote is not None
         if not (store.empty and found) and not remote_first:
             rung = Rung.FRESH if store.empty else Rung.LOCAL
@@ -117,6 +121,11 @@ def recover(
     return Recovered(store, rung, max((store.meta.epoch, *ladder.epochs)))
 
 
+def _epochs_of(sequences: Iterable[int]) -> list[int]:
+    """What the names of snapshots tell, without those that would leave no epoch above theirs."""
+    return [number >> EPOCH_SHIFT for number in sequences if number < _SEQUENCE_END]
+
+
 def _signs(state: Path, found: list[Manifest | Unreadable], aside: list[Manifest]) -> str:
     """What shows that a store was here once; "" when nothing does."""
     file = state / CORRELATOR / DATA_FILE
@@ -132,7 +141,7 @@ def _signs(state: Path, found: list[Manifest | Unreadable], aside: list[Manifest
 def _is_blank(directory: Path) -> bool:
     """An intact store in which nothing was ever committed: its first start was killed."""
     try:
-        store = _open_intact(directory)
+        store = open_intact(directory)
     except StateCorrupt:
         return False
     store.close()
@@ -153,7 +162,7 @@ class _Ladder:
         """Local snapshots, newest first; then the remote ones; then a new store."""
         for manifest in found:
             try:
-                copy = _copy_of(self.state, manifest, self._read_local)
+                copy = _copy_of(self.state, Rung.SNAPSHOT, manifest, self._read_local)
             except StateCorrupt as error:
                 aside = set_snapshot_aside(self.state / SNAPSHOTS, manifest)
                 self._failed(Rung.SNAPSHOT, manifest, error.why, aside=str(aside))
@@ -172,34 +181,50 @@ class _Ladder:
         """The newest remote snapshot that verifies; None when a new store may begin."""
         try:
             listing = remote.listing()
-            self.hit("remote_listed")
-            self.epochs += [manifest.epoch for manifest in listing.good]
-            for sequence in listing.orphans:
-                self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
-                            why="it has no manifest: its upload never ended")  # fmt: skip
-            for manifest in listing.found:
-                try:
-                    copy = _copy_of(self.state, manifest, lambda m, t: self._fetch(remote, m, t))
-                except StateCorrupt as error:
-                    self._failed(Rung.REMOTE, manifest, error.why)
-                    continue
-                return self._install(copy)
         except RemoteError as error:
             self.report("recovery_rung_failed", rung=Rung.REMOTE, why=str(error))
-            if not beyond.allow_fresh:
-                why = f"nothing on this disk serves, and the remote does not: {error.action}"
-                hint = f"bring it back and start again, or {_FRESH}"
-                raise Unreachable(_ACTION, f"{why}: {error.why}", hint) from error
+            self._refuse_unserved(error, beyond)
             return None
+        self.hit("remote_listed")
+        self.epochs += [manifest.epoch for manifest in listing.good]
+        self.epochs += _epochs_of([*listing.orphans, *map(sequence_of, listing.found)])
+        for sequence in listing.orphans:
+            self.report("recovery_rung_failed", rung=Rung.REMOTE, snapshot=sequence,
+                        why="it has no manifest: its upload never ended")  # fmt: skip
+        fetch = partial(self._fetch, remote)
+        unserved: RemoteError | None = None
+        for manifest in listing.found:
+            try:
+                copy = _copy_of(self.state, Rung.REMOTE, manifest, fetch)
+            except StateCorrupt as error:
+                self._failed(Rung.REMOTE, manifest, error.why)
+            except RemoteError as error:  # this one alone, it may be: others are tried
+                unserved = unserved or error
+                self._failed(Rung.REMOTE, manifest, error.why)
+            else:
+                return self._install(copy)
+        if unserved is not None:
+            self._refuse_unserved(unserved, beyond)
+        else:
+            self._refuse_hopeless(listing, beyond)
+        return None
+
+    def _refuse_unserved(self, error: RemoteError, beyond: Beyond) -> None:
+        """What is there may be good and was not to be had: not to be passed over silently."""
+        if not beyond.allow_fresh:
+            why = f"nothing on this disk serves, and the remote does not: {error.action}"
+            hint = f"bring it back and start again, or {_FRESH}"
+            raise Unreachable(_ACTION, f"{why}: {error.why}", hint) from error
+
+    def _refuse_hopeless(self, listing: Listing, beyond: Beyond) -> None:
+        """All that is there is damaged, or it is empty though there was state once."""
         seen = bool(listing.found or listing.orphans)
         why = "none of the remote snapshots serves" if seen else "the remote holds no snapshot"
-        if seen or beyond.suspicion:
-            if not seen:
-                self.report("recovery_rung_failed", rung=Rung.REMOTE, why=why)
-            if not beyond.allow_fresh:
-                told = f"{why}, and {beyond.suspicion}" if beyond.suspicion else why
-                raise StateCorrupt(_ACTION, told, f"check its bucket and prefix, or {_FRESH}")
-        return None
+        if not seen and beyond.suspicion:
+            self.report("recovery_rung_failed", rung=Rung.REMOTE, why=why)
+        if (seen or beyond.suspicion) and not beyond.allow_fresh:
+            told = f"{why}, and {beyond.suspicion}" if beyond.suspicion else why
+            raise StateCorrupt(_ACTION, told, f"check its bucket and prefix, or {_FRESH}")
 
     def _fetch(self, remote: RemoteRung, manifest: Manifest, target: Path) -> None:
         remote.fetch(manifest, target)
@@ -226,58 +251,25 @@ class _Ladder:
         self.report("recovery_rung_failed", rung=rung, snapshot=name, why=why, **fields)
 
 
-def _open_intact(directory: Path) -> CorrelatorStore:
-    """The store in a directory, every page and every value verified; else StateCorrupt."""
-    file = directory / DATA_FILE
-    action = f"open the correlator's store {directory}"
-    if not file.exists():
-        raise StateCorrupt(action, f"there is no {file}")
-    _refuse_other_lmdb(file, action)
-    faults = damage_of(file)  # in Python: the engine itself may die of what it would find
-    if faults:
-        raise StateCorrupt(action, f"{len(faults)} structural faults, the first: {faults[0]}")
-    store = CorrelatorStore(directory)
-    try:
-        store.check_values()
-    except StateCorrupt:
-        store.close()
-        raise
-    return store
-
-
-def _refuse_other_lmdb(file: Path, action: str) -> None:
-    """InvalidConfiguration when both meta pages say that another LMDB format wrote the file."""
-    try:
-        with file.open("rb") as opened:
-            pages = opened.read(64), opened.read(_PAGE_BYTES)[-64:]
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise Unreachable(action, why, "check that the directory is yours") from error
-    for header in (16, 24):  # bytes before the meta: LMDB 0.9 and 1.0
-        metas = [_LMDB_META.unpack_from(page, header) for page in pages if len(page) == 64]
-        versions = [version for magic, version in metas if magic == _LMDB_MAGIC]
-        if len(versions) == len(pages) and len({*versions}) == 1 and versions[0] != _LMDB_VERSION:
-            raise InvalidConfiguration(
-                action,
-                [f"it has LMDB's data format {versions[0]}, this release reads {_LMDB_VERSION}"],
-                "use the release that wrote it",
-            )
-
-
 def _copy_of(
-    state: Path, manifest: Manifest | Unreadable, read: Callable[[Manifest, Path], None]
-) -> Path:
+    state: Path, rung: Rung, manifest: Manifest | Unreadable,
+    read: Callable[[Manifest, Path], None],
+) -> Path:  # fmt: skip
     """A snapshot as an environment beside its place, verified and marked; StateCorrupt if bad."""
+    if isinstance(manifest, Unserved):
+        raise manifest.error
     if isinstance(manifest, Unreadable):
         raise StateCorrupt(f"read the snapshot {manifest.path}", manifest.why)
     copy = state / _RESTORING
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(FILE_MODE)
     read(manifest, copy / DATA_FILE)
-    store = _open_intact(copy)
+    store = open_intact(copy)
     try:
         # With the copy itself, so that no later start can take it for an intact store of its epoch.
-        meta = msgspec.structs.replace(store.meta, snapshot=manifest.sequence, epoch_due=True)
+        meta = msgspec.structs.replace(
+            store.meta, snapshot=manifest.sequence, epoch_due=True, rung=rung.value
+        )
         store.commit(Changes(meta=meta), lambda: None)
     finally:
         store.close()

@@ -19,6 +19,7 @@ from botocore import exceptions as failures
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import (
     MIB,
     MULTIPART_ABOVE_BYTES,
@@ -35,12 +36,17 @@ from sda_pipeline.vocabulary import RemoteFault
 _CHUNK_BYTES = 1 * MIB
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NoSpaceLeft", "StorageFull"}
 _ABSENT = {"NoSuchKey", "NoSuchUpload", "404"}
+_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another of boto3's sources"
+# Nothing was refused yet: a metadata service, a token file or a helper may be back in a moment.
+_NO_CREDENTIALS = (failures.NoCredentialsError, failures.CredentialRetrievalError)
 _TIMEOUTS = (failures.ConnectTimeoutError, failures.ReadTimeoutError)
 _CUT = (
     failures.ConnectionError,  # refused, no such host
     failures.HTTPClientError,  # reset
     failures.IncompleteReadError,
     failures.ResponseStreamingError,
+    ConnectionError,
+    TimeoutError,
 )
 
 
@@ -72,45 +78,54 @@ class S3Objects:
         # A connection cut inside the answer to "Expect: 100-continue" makes botocore spin for ever.
         self._client.meta.events.register_last("before-call.s3", _expect_nothing)
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
         with path.open("rb") as file:  # it may be pruned meanwhile: what is open stays readable
             size = os.fstat(file.fileno()).st_size
+            if size != expected.size_bytes:
+                raise _not_as_expected(path)
             if size <= self._multipart_above:
                 data = file.read(size)
+                if hashlib.sha256(data).hexdigest() != expected.sha256:
+                    raise _not_as_expected(path)
                 with self._doing("put", key):
                     self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
                 moved()
-                sent = Fetched(len(data), hashlib.sha256(data).hexdigest())
             else:
-                sent = self._put_parts(key, file.fileno(), size, moved)
-        self._check_length(key, sent.size_bytes)
-        return sent
+                with self._upload(key) as upload:
+                    self._put_parts(key, upload, path, file.fileno(), expected, moved)
+        self._check_length(key, size)
 
-    def _put_parts(self, key: str, fd: int, size: int, moved: Moved) -> Fetched:
-        """A multipart upload, aborted when it fails; what a kill leaves is swept later."""
-        place, digest = {"Bucket": self._bucket, "Key": key}, hashlib.sha256()
+    @contextlib.contextmanager
+    def _upload(self, key: str) -> Iterator[str]:
+        """The id of a multipart upload, aborted if it fails; what a kill leaves is swept later."""
+        place = {"Bucket": self._bucket, "Key": key}
         with self._doing("put", key):
-            upload = self._client.create_multipart_upload(**place)["UploadId"]
-            try:
-                parts = []
-                for number, offset in enumerate(range(0, size, self._part_bytes), 1):
-                    body = os.pread(fd, self._part_bytes, offset)
-                    digest.update(body)
-                    told = self._client.upload_part(
-                        **place, UploadId=upload, PartNumber=number, Body=body
-                    )
-                    parts.append({"PartNumber": number, "ETag": told["ETag"]})
-                    moved()
-                with contextlib.suppress(self._client.exceptions.NoSuchUpload):
-                    # None any more: it was done, and the reply was lost. The length will tell.
-                    self._client.complete_multipart_upload(
-                        **place, UploadId=upload, MultipartUpload={"Parts": parts}
-                    )
-            except BaseException:
-                with contextlib.suppress(failures.BotoCoreError, failures.ClientError):
-                    self._client.abort_multipart_upload(**place, UploadId=upload)
-                raise
-        return Fetched(size, digest.hexdigest())
+            upload: str = self._client.create_multipart_upload(**place)["UploadId"]
+        try:
+            yield upload
+        except BaseException:
+            with contextlib.suppress(RemoteError):
+                self._abort(key, upload)
+            raise
+
+    def _put_parts(
+        self, key: str, upload: str, path: Path, fd: int, expected: Fetched, moved: Moved
+    ) -> None:
+        """All parts, then the object, if the parts were what is expected."""
+        place = {"Bucket": self._bucket, "Key": key, "UploadId": upload}
+        parts, digest = [], hashlib.sha256()
+        for number, offset in enumerate(range(0, expected.size_bytes, self._part_bytes), 1):
+            body = os.pread(fd, self._part_bytes, offset)
+            digest.update(body)
+            with self._doing("put", key):
+                told = self._client.upload_part(**place, PartNumber=number, Body=body)
+                parts.append({"PartNumber": number, "ETag": told["ETag"]})
+            moved()
+        if digest.hexdigest() != expected.sha256:
+            raise _not_as_expected(path)
+        with self._doing("put", key), contextlib.suppress(self._client.exceptions.NoSuchUpload):
+            # None any more: it was done, and the reply was lost. The length will tell.
+            self._client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
 
     def _check_length(self, key: str, size: int) -> None:
         with self._doing("put", key):
@@ -210,7 +225,9 @@ class S3Objects:
 
     @contextlib.contextmanager
     def _doing(self, verb: str, key: str = "") -> Iterator[None]:
-        """Whatever boto3 raises inside becomes a RemoteError."""
+        """Whatever boto3 raises inside becomes a RemoteError. Not for files of ours: an OSError
+        inside is of boto3's own.
+        """
         try:
             yield
         except failures.ClientError as error:
@@ -225,12 +242,16 @@ class S3Objects:
         except (ResponseParserError, KeyError) as error:
             why = f"its answer is none of S3 ({_told(error)})"
             raise RemoteError(self._action(verb, key), why, RemoteFault.OVERLOADED) from error
-        except (failures.BotoCoreError, ValueError) as error:
-            why = _told(error)
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another of boto3's sources"
+        except (failures.BotoCoreError, ValueError, OSError) as error:
+            # An OSError is not the network's: what credentials are read from or made by is away.
+            passing = isinstance(error, (*_NO_CREDENTIALS, OSError))
             raise RemoteError(
-                self._action(verb, key), why, RemoteFault.DENIED, hint, passing=False
+                self._action(verb, key), _told(error), RemoteFault.DENIED, _HINT, passing=passing
             ) from error
+
+
+def _not_as_expected(path: Path) -> StateCorrupt:
+    return StateCorrupt(f"upload {path}", "it is not what its manifest says")
 
 
 def _expect_nothing(params: dict[str, Any], **_: Any) -> None:
@@ -241,19 +262,26 @@ def _answered(action: str, error: failures.ClientError) -> RemoteError:
     """What an answer that is an error means."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    fault, hint = _meaning(status, code)
+    # 409: two conditional writes at once, neither is in place yet.
+    passing = fault in {RemoteFault.FULL, RemoteFault.OVERLOADED} or status == 409
     why = f"it answered {status} {code}".rstrip()
-    if status == 412:
-        return RemoteError(action, why, RemoteFault.CONFLICT, passing=False)
-    if status == 409:  # two conditional writes at once: neither is in place yet
-        return RemoteError(action, why, RemoteFault.CONFLICT)
+    return RemoteError(action, why, fault, hint, passing=passing)
+
+
+def _meaning(status: int, code: str) -> tuple[RemoteFault, str]:
+    """The fault, and what to do about it where more than the usual is known."""
+    if status in {409, 412}:
+        return RemoteFault.CONFLICT, ""
     if code in _FULL or status == 507:
-        return RemoteError(action, why, RemoteFault.FULL, "free some space in it")
+        return RemoteFault.FULL, "free some space in it"
+    if status == 501:  # no waiting will teach it that
+        return RemoteFault.DENIED, "use a store that implements this call"
     if status >= 500 or status == 429 or code in {"SlowDown", "RequestTimeout"}:
-        return RemoteError(action, why, RemoteFault.OVERLOADED)
+        return RemoteFault.OVERLOADED, ""
     if code in _ABSENT:
-        return RemoteError(action, why, RemoteFault.MISSING, passing=False)
-    hint = "check bucket, credentials and permissions"
-    return RemoteError(action, why, RemoteFault.DENIED, hint, passing=False)
+        return RemoteFault.MISSING, ""
+    return RemoteFault.DENIED, "check bucket, credentials and permissions"
 
 
 def _told(error: Exception) -> str:

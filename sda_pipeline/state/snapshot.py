@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 import orjson
 
 from sda_pipeline.errors import SdaError, StateCorrupt
-from sda_pipeline.limits import MIB
+from sda_pipeline.limits import MIB, SNAPSHOT_SYNC_BYTES
 from sda_pipeline.state.manifest import (
     Manifest,
     Unreadable,
@@ -30,8 +31,9 @@ from sda_pipeline.state.manifest import (
 )
 from sda_pipeline.state.store import CorrelatorStore, Meta
 
-CHUNK_BYTES = 1 * MIB  # written at a time, so that a large copy does not hog the disk
+CHUNK_BYTES = 1 * MIB  # read and written at a time
 PREFIX = "correlator-"
+_NAME = re.compile(rf"{PREFIX}(\d{{20}})\.(?:snap|json)")
 DAMAGED = "damaged"  # directory beside the snapshots: those that a recovery could not use
 
 
@@ -47,6 +49,12 @@ def every_manifest(directory: Path) -> list[Manifest | Unreadable]:
     """
     paths = sorted(directory.glob(f"{PREFIX}*.json"), key=lambda path: path.name, reverse=True)
     return [_read_manifest(path) for path in paths]
+
+
+def named_sequences(directory: Path) -> list[int]:
+    """The sequences that names in a snapshot directory tell of, whatever is in the files."""
+    names = (_NAME.match(path.name) for path in directory.glob(f"{PREFIX}*"))
+    return [int(match[1]) for match in names if match is not None]
 
 
 def _read_manifest(path: Path) -> Manifest | Unreadable:
@@ -100,10 +108,14 @@ def _sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) -> tuple[int, str]:
-    """Write a file by temp + sync + rename + directory sync; returns its size and SHA-256."""
+def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[int], None]) -> tuple[int, str]:
+    """Write a file by temp + sync + rename + directory sync; returns its size and SHA-256.
+
+    It is synced every SNAPSHOT_SYNC_BYTES: whoever commits beside it never waits for more than
+    that. ``inside`` is called after each chunk with the bytes written so far.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    size, digest = 0, hashlib.sha256()
+    size, synced, digest = 0, 0, hashlib.sha256()
     try:
         with temporary.open("wb") as file:
             for chunk in chunks:
@@ -111,7 +123,10 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) ->
                 size += len(chunk)
                 digest.update(chunk)
                 file.flush()
-                inside()
+                if size - synced >= SNAPSHOT_SYNC_BYTES:
+                    os.fdatasync(file.fileno())
+                    synced = size
+                inside(size)
             os.fsync(file.fileno())
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk its space is needed elsewhere
@@ -123,13 +138,18 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[], None]) ->
 
 def take_snapshot(
     store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None],
-    above: int = 0,
+    above: int = 0, pace: Callable[[int], None] = lambda _: None,
 ) -> Manifest:  # fmt: skip
     """Copy the store into a new snapshot; ``hit`` is called with the name of each step's
-    failpoint.
+    failpoint, ``pace`` after each piece with the bytes written so far: it may wait.
 
     It is numbered above every local one, and above the sequence ``above`` of the same epoch.
     """
+
+    def inside(written: int) -> None:
+        hit("inside_write")
+        pace(written)
+
     directory.mkdir(mode=0o700, exist_ok=True)
     for leftover in directory.glob("*.tmp"):
         leftover.unlink()  # a killed writer's; never had a manifest
@@ -142,7 +162,7 @@ def take_snapshot(
     hit("after_begin")
     # 1 data: temp file, sync, rename, directory sync
     with contextlib.closing(_stream(store.env)) as chunks:
-        size, digest = _publish(path, chunks, lambda: hit("inside_write"))
+        size, digest = _publish(path, chunks, inside)
     hit("after_write")
     # 2 manifest, last: read from the copy itself, so it says what the copy holds
     positions, meta = _read_copy(path)
@@ -154,7 +174,7 @@ def take_snapshot(
         size_bytes=size, sha256=digest,
     )  # fmt: skip
     data = orjson.dumps(msgspec.to_builtins(manifest), option=orjson.OPT_INDENT_2)
-    _publish(manifest_path(directory, sequence), iter([data]), lambda: None)
+    _publish(manifest_path(directory, sequence), iter([data]), lambda _: None)
     hit("after_rename")
     return manifest
 

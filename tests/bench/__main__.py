@@ -25,16 +25,18 @@ from tests.bench import bench_report
 from tests.bench.bench_figures import Figure
 from tests.bench.bench_inputs import EPOCH, make_catalogue, make_site
 from tests.bench.bench_live import LiveOptions, measure_live
+from tests.bench.bench_log_length import measure_log_length
 from tests.bench.bench_loop import compare_finals, measure_loop
 from tests.bench.bench_remote import RemoteOptions, measure_remote
 from tests.bench.bench_restore import measure_restore
+from tests.bench.bench_snapshot import measure_snapshot
 from tests.bench.bench_throughput import measure_throughput
 from tests.bench.bench_tree import BenchError
 from tests.process.site import ROOT
 from tests.servers.cache import NotFetched
 
 BUILD = ROOT / "build"
-PHASES = ("throughput", "loop", "live", "remote", "restore")
+PHASES = ("throughput", "loop", "live", "snapshot", "log_length", "remote", "restore")
 # The input on which pipeline and loop must agree.
 SMALL_OBJECTS, SMALL_HZ, SMALL_MINUTES, SMALL_PER_MINUTE = 60, 60.0, 2.0, 12.0
 
@@ -111,6 +113,14 @@ class Bench:
             options.rounds, options.tree_kills,
         )  # fmt: skip
         self.keep("live", *measure_live(make_site(self.root / "live"), live, self.say))
+
+    def snapshot(self) -> None:
+        """Commit times beside a snapshot of 100 MB."""
+        self.keep("snapshot", *measure_snapshot(self.root / "snapshot", self.clock, self.say))
+
+    def log_length(self) -> None:
+        """How long a start takes behind a short log, and behind a long one."""
+        self.keep("log_length", *measure_log_length(self.root / "log", self.clock, self.say))
 
     def remote(self) -> None:
         """Commit times without a remote store, with a healthy and with a slow one."""

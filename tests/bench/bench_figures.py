@@ -81,6 +81,11 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def times(value: float | None, base: float | None) -> float | None:
+    """How many times the base a value is; None when one of them is missing."""
+    return value / base if value is not None and base else None
+
+
 def rate(count: int, begin_ns: int, end_ns: int) -> float | None:
     """Per second; None when no time passed."""
     return count * SECOND_NS / (end_ns - begin_ns) if end_ns > begin_ns else None

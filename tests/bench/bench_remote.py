@@ -18,7 +18,7 @@ from unittest.mock import patch
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import SECOND_NS
-from tests.bench.bench_figures import CHECKPOINT_P99_MS, Figure, worst_pauses_ms
+from tests.bench.bench_figures import CHECKPOINT_P99_MS, Figure, shown, times, worst_pauses_ms
 from tests.bench.bench_inputs import RATE, SEED, Say, make_catalogue, make_site
 from tests.bench.bench_tree import all_running, command, tree_of
 from tests.process.site import Site
@@ -27,6 +27,7 @@ from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import REGION, S3Server
 from tests.servers.small_disk import small_disk
 
+NO_REMOTE = "no remote"  # the first one: the others are compared with it
 SLOW_MS = 10_000
 CUT_BYTES = 20_000  # of an upload, then the connection is closed
 SMALL_DISK = "64m"  # full once the pipeline runs
@@ -72,7 +73,7 @@ def measure_remote(
             site.write_topology(checkpoint=checkpoint)
             with patch.dict(os.environ, store.environment):
                 details[name] = _run(site, store, options, clock, say)
-    return _figures(details), details
+    return remote_figures(details), details
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def _stores(directory: Path, say: Say) -> Iterator[dict[str, Store]]:
             return at(f"http://{proxy.address}", lambda: fault(proxy))
 
         stores = {
-            "no remote": Store(),
+            NO_REMOTE: Store(),
             "healthy remote": at(server.endpoint),
             "10 s a call": behind_proxy(lambda proxy: proxy.delay(SLOW_MS)),
             "it refuses": behind_proxy(lambda proxy: proxy.down()),
@@ -144,16 +145,20 @@ def _sit(clock: Clock, seconds: float, what: str, say: Say) -> None:
         clock.sleep(min(1.0, left / SECOND_NS))
 
 
-def _figures(details: dict[str, Any]) -> list[Figure]:
+def remote_figures(details: dict[str, Any]) -> list[Figure]:
+    """Of each store both percentiles, and how they stand to those without a remote."""
     figures = []
+    alone = details[NO_REMOTE]["commits"]
     for name, found in details.items():
         commits = found["commits"]
-        note = (
+        counts = (
             f"{commits['count']} commits; {found['snapshot']} snapshots, {found['uploaded']} "
             f"uploads, {found['upload_failed']} failed"
         )
-        figures += [
-            Figure(f"commit p50, {name}", commits["p50"], "ms", note=note),
-            Figure(f"commit p99, {name}", commits["p99"], "ms", at_most=CHECKPOINT_P99_MS),
-        ]
+        for which, bar in (("p50", None), ("p99", CHECKPOINT_P99_MS)):
+            ratio = times(commits[which], alone[which])
+            to_alone = "" if name == NO_REMOTE else f"{shown(ratio)} x {NO_REMOTE}"
+            note = "; ".join(filter(None, [to_alone, counts if which == "p50" else ""]))
+            title = f"commit {which}, {name}"
+            figures.append(Figure(title, commits[which], "ms", at_most=bar, note=note))
     return figures

@@ -1,8 +1,9 @@
-"""How long a restore of 100 MB of correlator state takes: from its start to its next output.
+"""How long a restore of 100 MB of correlator state takes: from its birth to its first output.
 
 A small run is killed in the middle, with the source logs ahead of the correlator. Then its store is
 grown: every retained row is repeated under new ids until it has the size. It is opened from this
-disk, from a local snapshot, and from S3. Needs the real S3 server (`make infra`).
+disk, from a local snapshot, and from S3, each several times; the slowest counts. Output is an entry
+of the outbox that the alert sink did not have. Needs the real S3 server (`make infra`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from operators.alert_sink import FILE_NAME
 from sda_pipeline.clock import Clock
 from sda_pipeline.limits import MIB, SECOND_NS
 from sda_pipeline.records.rows import ROW
 from sda_pipeline.records.time_text import parse_time
+from sda_pipeline.state.alert_log import AlertLog
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
 from sda_pipeline.state.remote import RemoteSnapshots
@@ -26,7 +29,7 @@ from sda_pipeline.state.replica import S3Objects
 from sda_pipeline.state.snapshot import take_snapshot
 from sda_pipeline.state.store import Changes, CorrelatorStore
 from sda_pipeline.topology import load_topology
-from tests.bench.bench_figures import Figure
+from tests.bench.bench_figures import Figure, shown
 from tests.bench.bench_inputs import EPOCH, Say, fill, make_catalogue, make_site
 from tests.bench.bench_tree import BenchError, Status, tree_of
 from tests.process.site import Site
@@ -39,10 +42,11 @@ OBSERVATIONS, OBJECTS, MINUTES, PER_MINUTE = 60_000, 2_000, 2.0, 60.0
 HZ = 500.0  # two minutes of event time
 IN_THE_MIDDLE = "correlator.inside_commit=6:hang"
 LOOK_EVERY_S = 0.01
+SAMPLES = 3
 
 
 def measure_restore(root: Path, clock: Clock, say: Say) -> tuple[list[Figure], dict[str, Any]]:
-    """One restore from each rung. Figures and details."""
+    """Some restores from each rung. Figures and details."""
     before = dict(os.environ)
     with S3Server(root / "s3") as server:
         os.environ.update(server.environment())
@@ -52,7 +56,7 @@ def measure_restore(root: Path, clock: Clock, say: Say) -> tuple[list[Figure], d
             manifest = _snapshot(site, clock)
             _upload(site, manifest, say)
             found = {
-                rung: _restore(site, root / rung, lost, rung, say)
+                rung: [_restore(site, root / rung, lost, rung, say) for _ in range(SAMPLES)]
                 for rung, lost in {
                     "local": (), "snapshot": (CORRELATOR,), "remote": (CORRELATOR, SNAPSHOTS)
                 }.items()
@@ -60,13 +64,18 @@ def measure_restore(root: Path, clock: Clock, say: Say) -> tuple[list[Figure], d
         finally:
             os.environ.clear()
             os.environ.update(before)
-    note = f"{size / MIB:.0f} MiB of state"
     bars = {"local": LOCAL_S, "snapshot": LOCAL_S, "remote": REMOTE_S}
-    figures = [
-        Figure(f"restore from {rung}, load to first output", found[rung]["output_s"], "s",
-               at_most=bar, note=f"{note}; ready after {found[rung]['ready_s']:.2f} s")
-        for rung, bar in bars.items()
-    ]  # fmt: skip
+    figures = []
+    for rung, bar in bars.items():
+        outputs, commits, ready = (
+            sorted(each[key] for each in found[rung]) for key in ("output_s", "commit_s", "ready_s")
+        )
+        note = (
+            f"slowest of {SAMPLES} ({', '.join(shown(s) for s in outputs)}), {size / MIB:.0f} MiB; "
+            f"ready after {ready[-1]:.2f} s, first commit after {commits[-1]:.2f} s"
+        )
+        name = f"restore from {rung}, load to first output"
+        figures.append(Figure(name, outputs[-1], "s", at_most=bar, note=note))
     return figures, {"state_bytes": size, "rungs": found}
 
 
@@ -122,32 +131,48 @@ def _upload(site: Site, manifest: Manifest, say: Say) -> None:
 
 
 def _restore(grown: Site, root: Path, lost: tuple[str, ...], rung: str, say: Say) -> dict[str, Any]:
-    """Start a copy of it; seconds from the correlator's birth to READY and to its next commit."""
+    """Start a copy of it; seconds from the correlator's birth to READY, to its next commit, and to
+    the first entry out of it that the alert sink did not have.
+    """
     shutil.copytree(grown.root, root, ignore=shutil.ignore_patterns("control.sock"))
     site = Site(root)
     site.write_topology(checkpoint={"every_s": 3600, "s3": _s3_of(grown)})
     for name in lost:
         shutil.rmtree(site.state / name)
     shutil.rmtree(site.state / "logs")
+    had = _at_the_sink(site)
     with tree_of(site) as tree:
         tree.start("--end-of-input")
         applied: dict[str, int] = {}
-        _, output_ns = tree.wait(
-            lambda status: _moved(site, status, applied), "the next output", LOOK_EVERY_S
-        )
-        wall_ns = tree.clock.wall_ns() - (tree.clock.monotonic_ns() - output_ns)
+        seen: dict[str, int] = {}
+
+        def all_seen(status: Status) -> bool:
+            now = tree.clock.wall_ns()
+            if _moved(site, status, applied):
+                seen.setdefault("commit_s", now)
+            if status["checkpoint"]["sink_pos"] > had:
+                seen.setdefault("output_s", now)
+            return len(seen) == 2
+
+        tree.wait(all_seen, "the first output and the next commit", LOOK_EVERY_S)
     recovered = _event(site, "recovered")
     if recovered["path"] != rung:
         raise BenchError(f"{recovered['path']} served, not {rung}")
     born = _born_ns(site)
     found = {
-        "output_s": (wall_ns - born) / SECOND_NS,
+        **{what: (at - born) / SECOND_NS for what, at in seen.items()},
         "ready_s": (_event(site, "ready")["ts_ns"] - born) / SECOND_NS,
         "recovery_s": recovered["seconds"],
     }
     say(f"{rung}: ready after {found['ready_s']:.2f} s, output after {found['output_s']:.2f} s")
     shutil.rmtree(root)
     return found
+
+
+def _at_the_sink(site: Site) -> int:
+    """The newest entry that the alert sink's store holds."""
+    with AlertLog(site.state / FILE_NAME) as log:
+        return log.position
 
 
 def _s3_of(site: Site) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.limits import REMOTE_MANIFEST_BYTES_MAX
 from sda_pipeline.state.objects import Fetched, Found, Moved, RemoteError
 from sda_pipeline.vocabulary import RemoteFault
@@ -30,8 +31,10 @@ class DirectoryObjects:
         if self.faults:
             raise self.faults.pop(0)
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
         data = path.read_bytes()
+        if (len(data), hashlib.sha256(data).hexdigest()) != expected:
+            raise StateCorrupt(f"upload {path}", "it is not what its manifest says")
         self._begin(f"put {key}")
         step = PART if len(data) > MULTIPART_ABOVE else max(1, len(data))
         half = self._place(key + HALF)
@@ -41,7 +44,6 @@ class DirectoryObjects:
                 file.write(data[at : at + step])
                 moved()
         half.rename(self._place(key))
-        return Fetched(len(data), hashlib.sha256(data).hexdigest())
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         self._begin(f"put_if_absent {key}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sda_pipeline.errors import StateCorrupt
 from sda_pipeline.state.objects import Fetched, Found, Objects, RemoteError
 from sda_pipeline.vocabulary import RemoteFault
 
@@ -34,7 +35,7 @@ class ObjectsSuite:
     def test_a_file_comes_back_as_it_was(self, objects: Objects, tmp_path: Path, size: int) -> None:
         path, expected = made(tmp_path / "there", size)
         moved: list[None] = []
-        assert objects.put_file("a/1.snap", path, lambda: moved.append(None)) == expected
+        objects.put_file("a/1.snap", path, expected, lambda: moved.append(None))
         assert len(moved) == max(1, -(-size // PART) if size > MULTIPART_ABOVE else 1)
         back = tmp_path / "back"
         assert objects.get_file("a/1.snap", back, lambda: None) == expected
@@ -42,10 +43,23 @@ class ObjectsSuite:
         assert objects.list("a/") == [Found("a/1.snap", size)]
 
     def test_a_put_replaces(self, objects: Objects, tmp_path: Path) -> None:
-        objects.put_file("a/1.snap", made(tmp_path / "1", 10)[0], lambda: None)
+        objects.put_file("a/1.snap", *made(tmp_path / "1", 10), lambda: None)
         path, expected = made(tmp_path / "2", 20)
-        objects.put_file("a/1.snap", path, lambda: None)
+        objects.put_file("a/1.snap", path, expected, lambda: None)
         assert objects.get_file("a/1.snap", tmp_path / "back", lambda: None) == expected
+
+    @pytest.mark.parametrize("size", [1000, 2 * PART + 7])
+    def test_a_file_that_is_not_as_expected_replaces_nothing(
+        self, objects: Objects, tmp_path: Path, size: int
+    ) -> None:
+        there, before = made(tmp_path / "there", size)
+        objects.put_file("a/1.snap", there, before, lambda: None)
+        path, other = made(tmp_path / "damaged", size)
+        for expected in (before, Fetched(size - 1, other.sha256)):
+            with pytest.raises(StateCorrupt, match="not what its manifest says"):
+                objects.put_file("a/1.snap", path, expected, lambda: None)
+        assert objects.get_file("a/1.snap", tmp_path / "back", lambda: None) == before
+        assert objects.abort_uploads("a/") == 0, "and leaves nothing behind"
 
     def test_only_the_first_is_put_if_absent(self, objects: Objects) -> None:
         assert objects.put_if_absent("a/1.json", b"first")
@@ -69,7 +83,7 @@ class ObjectsSuite:
             assert not error.value.passing
 
     def test_a_small_object_is_small(self, objects: Objects, tmp_path: Path) -> None:
-        objects.put_file("a/1.snap", made(tmp_path / "1", (1 << 20) + 1)[0], lambda: None)
+        objects.put_file("a/1.snap", *made(tmp_path / "1", (1 << 20) + 1), lambda: None)
         with pytest.raises(RemoteError, match="over 1048576") as error:
             objects.get("a/1.snap")
         assert error.value.fault is RemoteFault.DAMAGED
@@ -100,4 +114,4 @@ class ObjectsSuite:
         self, objects: Objects, tmp_path: Path
     ) -> None:
         with pytest.raises(FileNotFoundError):
-            objects.put_file("a/1.snap", tmp_path / "none", lambda: None)
+            objects.put_file("a/1.snap", tmp_path / "none", Fetched(1, ""), lambda: None)

@@ -13,6 +13,7 @@ from tests.process.site import Site, kill_tree
 from tests.process.state_rig import (
     HANG,
     SOURCES,
+    all_running,
     check,
     copy_of,
     damage_newest_snapshot,
@@ -23,6 +24,7 @@ from tests.process.state_rig import (
     remove,
     second_snapshot,
     stands_still,
+    status,
     told,
 )
 from tests.process.waiting import wait_until
@@ -174,3 +176,20 @@ def test_a_log_lost_while_its_frames_are_on_their_way_is_made_anew_behind_them(
     assert told(site, "radar", "log_missing")
     assert "radar jumped from" in told(site, "correlator", "failed")[0]["error"]
     check(site, undisturbed)
+
+
+def test_the_recoveries_of_earlier_supervisors_are_counted_on(site: Site) -> None:
+    shown: list[dict[str, int]] = []
+    correlator_gone(site)
+    for _ in range(3):
+        process = site.start()
+        try:
+            wait_until(lambda: all_running(site), site.story)
+            shown.append(status(site)["checkpoint"]["recoveries"])
+        finally:
+            kill_tree(process)
+        wait_until(lambda: not site.survivors(), site.story)
+    first = shown[0]
+    assert first["snapshot"] == 1
+    assert first["fresh"] == 1, "when the state was made"
+    assert shown[1:] == [first | {"local": first["local"] + n} for n in (1, 2)]

@@ -53,7 +53,10 @@ class Remote:
 
     def key(self, number: int, kind: str) -> str:
         """The key of the ``number``-th newest snapshot's data or manifest."""
-        return self.snapshots().key(self.good()[number].sequence, kind)
+        manifest, snapshots = self.good()[number], self.snapshots()
+        if kind == "json":
+            return snapshots.manifest_key(manifest.sequence)
+        return snapshots.data_key(manifest)
 
     def read(self, key: str) -> bytes:
         data: bytes = self.client().get_object(Bucket=self.server.bucket, Key=key)["Body"].read()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.site import Site, kill_tree
-from tests.process.state_rig import all_running, check, status, told
+from tests.process.state_rig import all_running, check, hangs, kill_operator, status, told
 from tests.process.waiting import wait_until
 from tests.s3.remote_rig import Remote, all_applied, new_remote, point_to
 from tests.servers.demand import demanded_disk
@@ -79,21 +79,22 @@ def checkpoint(site: Site) -> dict[str, object]:
     return found
 
 
-@pytest.mark.slow
-def test_ten_seconds_a_call_delay_the_upload_and_nothing_else(
-    recorded_with_remote: tuple[Site, Remote], proxy: FaultProxy, undisturbed: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("call_s", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_seconds_a_call_delay_the_upload_and_nothing_else(
+    call_s: int, recorded_with_remote: tuple[Site, Remote], proxy: FaultProxy,
+    undisturbed: dict[str, str],
+) -> None:  # fmt: skip
     site, remote = recorded_with_remote
     point_to(site, remote, every_s=0.3, endpoint=f"http://{proxy.address}",
              event_time={"idle_after": "off"})  # fmt: skip
-    proxy.delay(10_000)
+    proxy.delay(call_s * 1000)
     process = site.start()
     try:
         wait_until(lambda: all_applied(site), site.story)
         wait_until(lambda: told(site, "replicator", "snapshot"), site.story)
         wait_until(lambda: told(site, "replicator", "uploaded"), site.story, within_s=180)
         assert told(site, "replicator", "upload_failed") == [], "slow is not failed"
-        assert told(site, "replicator", "uploaded")[0]["seconds"] >= 30, "it took its time"
+        assert told(site, "replicator", "uploaded")[0]["seconds"] >= 3 * call_s, "it took its time"
         site.run("sda-supervisor", "stop", "--state", "state")
         assert process.wait(60) == 0
     finally:
@@ -152,7 +153,8 @@ def test_a_full_store_is_told_and_taken_up_when_there_is_room(
     try:
         wait_until(lambda: told(site, "replicator", "upload_failed"), site.story)
         wait_until(lambda: all_applied(site), site.story)
-        assert told(site, "replicator", "upload_failed")[0]["fault"] in {"FULL", "OVERLOADED"}
+        wait_until(lambda: checkpoint(site)["fault"] == "full", site.story)
+        assert {event["fault"] for event in told(site, "replicator", "upload_failed")} == {"FULL"}
         disk.grow("64m")
         site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
         site.run("sda-supervisor", "stop", "--state", "state")
@@ -162,6 +164,24 @@ def test_a_full_store_is_told_and_taken_up_when_there_is_room(
             kill_tree(process)
     site.finish()
     check(site, undisturbed)
+
+
+def test_wait_takes_nothing_for_accepted_while_a_source_starts(
+    recorded_with_remote: tuple[Site, Remote],
+) -> None:
+    site, _ = recorded_with_remote
+    process = site.start(failpoints="radar.recovery_log_open=1:hang")
+    try:
+        wait_until(lambda: hangs(site, "radar"), site.story)
+        found = site.run("sda-supervisor", "wait", "--remote-durable", "--timeout", "1500ms",
+                         "--state", "state", check=False)  # fmt: skip
+        assert found.returncode == 1, found.stdout
+        assert "after 1.5 s not every source is ready" in found.stderr.splitlines()[-1]
+        kill_operator(site, "radar")
+        done = site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
+        assert done.stdout.startswith("remote-durable: radar ")
+    finally:
+        kill_tree(process)
 
 
 def test_wait_says_that_there_is_no_remote(prepared: Site, tmp_path: Path) -> None:

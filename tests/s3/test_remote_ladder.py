@@ -6,12 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from tests.process.site import FINISH_WITHIN_S, Site, kill_tree
-from tests.process.state_rig import SOURCES, audit_of, check, flip, refused, remove, told
+from tests.process.state_rig import (
+    SOURCES,
+    all_running,
+    audit_of,
+    check,
+    ended,
+    flip,
+    kill_operator,
+    refused,
+    remove,
+    told,
+)
 from tests.process.waiting import wait_until
-from tests.s3.remote_rig import Rejects, Remote, all_applied, purge, rejects_in_dlq
+from tests.s3.remote_rig import Rejects, Remote, all_applied, point_to, purge, rejects_in_dlq
 
 pytestmark = pytest.mark.process
 
@@ -61,10 +73,13 @@ def newest_manifest_damaged(_: Site, remote: Remote) -> None:
 
 def half_uploaded(_: Site, remote: Remote) -> None:
     """A multipart upload in progress, and one whose manifest was never written."""
-    newest = remote.good()[0].sequence
-    upload, data = remote.snapshots().key(newest + 2, "snap"), b"half"
-    remote.client().create_multipart_upload(Bucket=remote.server.bucket, Key=upload)
-    remote.write(remote.snapshots().key(newest + 1, "snap"), data)
+    newest, snapshots = remote.good()[0], remote.snapshots()
+    first, second = (
+        snapshots.data_key(msgspec.structs.replace(newest, sequence=newest.sequence + more))
+        for more in (1, 2)
+    )
+    remote.client().create_multipart_upload(Bucket=remote.server.bucket, Key=second)
+    remote.write(first, b"half")
 
 
 # name: damages, the rung that serves, which remote snapshot, the rungs that failed before it
@@ -205,6 +220,27 @@ def test_nothing_serves_and_a_new_state_must_be_allowed(
     recovered = told(site, "correlator", "recovered")[-1]
     assert (recovered["path"], recovered["epoch"]) == ("fresh", 2)
     check(site, undisturbed)
+
+
+def test_a_new_state_is_allowed_once_not_for_the_whole_run(both: tuple[Site, Remote]) -> None:
+    site, remote = both
+    remove(site.state)
+    remote.empty()
+    point_to(site, remote, every_s=3600)
+    process = site.start("--allow-fresh")
+    try:
+        wait_until(lambda: all_running(site), site.story)
+        assert told(site, "correlator", "recovered")[-1]["path"] == "fresh"
+        remove(site.state / "correlator")
+        kill_operator(site, "correlator")
+        code, line = ended(site, process)
+    finally:
+        if process.poll() is None:
+            kill_tree(process)
+    assert code == 7, line
+    assert "the remote holds no snapshot" in line
+    assert "used up" in line
+    assert len(told(site, "correlator", "recovered")) == 1
 
 
 AWAY: dict[str, list[Damage]] = {

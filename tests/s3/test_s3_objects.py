@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.contracts.objects_suite import MULTIPART_ABOVE, PART, ObjectsSuite, m
 from tests.process.site import ROOT
 from tests.process.waiting import wait_until
 from tests.servers.fault_proxy import FaultProxies, FaultProxy
+from tests.servers.overloaded_store import overloaded_store
 from tests.servers.s3_server import REGION, S3Server
 from tests.servers.server_fixtures import NewS3
 
@@ -45,8 +47,8 @@ class Apart:
     def __init__(self, objects: S3Objects) -> None:
         self.objects, self.prefix = objects, f"c-{secrets.token_hex(6)}/"
 
-    def put_file(self, key: str, path: Path, moved: Moved) -> Fetched:
-        return self.objects.put_file(self.prefix + key, path, moved)
+    def put_file(self, key: str, path: Path, expected: Fetched, moved: Moved) -> None:
+        self.objects.put_file(self.prefix + key, path, expected, moved)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self.objects.put_if_absent(self.prefix + key, data)
@@ -118,8 +120,7 @@ def test_a_silent_store_is_given_up_in_time(proxy: FaultProxy, s3: S3Server) -> 
 def test_a_body_that_is_cut_is_no_object(
     proxy: FaultProxy, through: Apart, s3: S3Server, tmp_path: Path
 ) -> None:
-    path, _ = made(tmp_path / "f", 1 << 20)
-    through.put_file("a/1.snap", path, lambda: None)
+    through.put_file("a/1.snap", *made(tmp_path / "f", 1 << 20), lambda: None)
     proxy.cut_after(300_000)
     with pytest.raises(RemoteError) as error:
         through.get_file("a/1.snap", tmp_path / "back", lambda: None)
@@ -130,10 +131,10 @@ def test_an_upload_that_is_cut_leaves_what_was_there(
     proxy: FaultProxy, through: Apart, s3: S3Server, tmp_path: Path
 ) -> None:
     old, expected = made(tmp_path / "old", 1 << 20)
-    through.put_file("a/1.snap", old, lambda: None)
+    through.put_file("a/1.snap", old, expected, lambda: None)
     proxy.cut_after(300_000, "upstream")
     with pytest.raises(RemoteError) as error:
-        through.put_file("a/1.snap", made(tmp_path / "new", 2 << 20)[0], lambda: None)
+        through.put_file("a/1.snap", *made(tmp_path / "new", 2 << 20), lambda: None)
     assert error.value.passing
     proxy.heal()
     assert through.get_file("a/1.snap", tmp_path / "back", lambda: None) == expected
@@ -153,6 +154,40 @@ def test_a_lost_reply_to_the_conditional_put_is_our_own_write(
     proxy.heal()
     assert twice.put_if_absent("a/1.json", b"ours")
     assert not twice.put_if_absent("a/1.json", b"another's")
+
+
+def test_a_lost_reply_to_the_end_of_a_multipart_upload_is_our_own_write(
+    proxy: FaultProxy, s3: S3Server, tmp_path: Path
+) -> None:
+    # Its parts have become the object, the reply is cut, and the attempt after it finds no upload.
+    often = Apart(connected(s3, f"http://{proxy.address}", attempts=8))
+    direct = Apart(connected(s3))
+    direct.prefix = often.prefix
+    path, expected = made(tmp_path / "f", 2 * PART + 7)
+    sent: list[None] = []
+
+    def cut_after_the_last_part() -> None:
+        sent.append(None)
+        if len(sent) == 3:
+            proxy.cut_after(1)
+            threading.Thread(target=heal_when_there).start()
+
+    def heal_when_there() -> None:
+        wait_until(lambda: direct.list("a/"), lambda: "the upload never ended")
+        proxy.heal()
+
+    often.put_file("a/1.snap", path, expected, cut_after_the_last_part)
+    assert direct.get_file("a/1.snap", tmp_path / "back", lambda: None) == expected
+    assert direct.abort_uploads("a/") == 0
+
+
+@pytest.mark.parametrize(("status", "code"), [(507, "XMinioStorageFull"), (403, "QuotaExceeded")])
+def test_a_full_store_that_says_so_is_full(status: int, code: str, credentials: None) -> None:
+    with overloaded_store(status, code) as endpoint:
+        objects = S3Objects(S3Settings("bucket", "p", endpoint, REGION))
+        with pytest.raises(RemoteError, match=f"{status} {code}; free some space") as error:
+            objects.put_if_absent("a/1.json", b"x")
+    assert (error.value.fault, error.value.passing) == (RemoteFault.FULL, True)
 
 
 def test_a_connection_cut_inside_an_interim_answer_does_not_hang(

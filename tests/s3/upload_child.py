@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
 from pathlib import Path
 
+from sda_pipeline.state.objects import Fetched
 from sda_pipeline.state.replica import S3Objects
 from sda_pipeline.topology import S3Settings
 from tests.contracts.objects_suite import MULTIPART_ABOVE, PART
@@ -24,4 +26,6 @@ def moved() -> None:
 
 settings = S3Settings(bucket, "p", endpoint)
 objects = S3Objects(settings, multipart_above=MULTIPART_ABOVE, part_bytes=PART)
-objects.put_file(key, Path(path), moved)
+file = Path(path)
+digest = hashlib.sha256(file.read_bytes()).hexdigest()
+objects.put_file(key, file, Fetched(file.stat().st_size, digest), moved)

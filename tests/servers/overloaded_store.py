@@ -1,5 +1,5 @@
-"""A double of an S3 store that is always overloaded: the one answer the real server cannot be made
-to give.
+"""A double of an S3 store that refuses everything with one answer: for those that the real server
+cannot be made to give.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Overloaded(http.server.BaseHTTPRequestHandler):
-    """Answers 503 "slow down" to everything."""
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    """Gives the same answer to everything."""
 
     protocol_version = "HTTP/1.1"
+    status, code = 0, ""
 
     def answer(self) -> None:
-        body = b"<Error><Code>SlowDown</Code><Message>later</Message></Error>"
+        body = f"<Error><Code>{self.code}</Code><Message>later</Message></Error>".encode()
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(503)
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -30,9 +31,10 @@ class _Overloaded(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def overloaded_store() -> Iterator[str]:
+def overloaded_store(status: int = 503, code: str = "SlowDown") -> Iterator[str]:
     """Its endpoint."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Overloaded)
+    handler = type("_Handler", (_Refusing,), {"status": status, "code": code})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

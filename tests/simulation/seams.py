@@ -23,7 +23,7 @@ from operators import (
 from operators.core import alerts, correlation, schedule
 from sda_pipeline.limits import PANE_NS
 from sda_pipeline.ring import memory
-from sda_pipeline.state import alert_log, alert_view, recovery, store, subscriber_store
+from sda_pipeline.state import alert_log, alert_view, intact, store, subscriber_store
 from supervisor import wiring
 from tests.simulation import shortcuts, sim_databases, sim_memory
 from tests.simulation.sim_disk import SimDlqFiles, SimSourceLog
@@ -36,7 +36,7 @@ SEAMS: list[tuple[Any, str, Any]] = [
       for name in ("Mapping", "create_ring", "close_ring")),
     # stores
     (store, "open_environment", sim_databases.open_environment),
-    (recovery, "damage_of", sim_databases.damage_of),
+    (intact, "damage_of", sim_databases.damage_of),
     *((module, "SqliteFile", sim_databases.SimSqliteFile)
       for module in (alert_log, subscriber_store)),
     *((module, "reading", sim_databases.reading) for module in (alert_view, subscriber_store)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import orjson
 import pytest
@@ -20,6 +21,7 @@ from tests.bench.bench_figures import (
     spread,
     worst_pauses_ms,
 )
+from tests.bench.bench_remote import NO_REMOTE, remote_figures
 
 MS = 1_000_000
 
@@ -153,3 +155,21 @@ def test_document_can_be_read_by_a_program() -> None:
         {"name": "b", "value": None, "unit": "s", "at_least": None, "at_most": None,
          "verdict": None, "note": None},
     ]  # fmt: skip
+
+
+def test_commits_beside_a_store_are_compared_with_none() -> None:
+    def run(p50: float | None, p99: float | None) -> dict[str, Any]:
+        commits = {"count": 9, "p50": p50, "p99": p99}
+        return {"commits": commits, "snapshot": 3, "uploaded": 2, "upload_failed": 1}
+
+    details = {NO_REMOTE: run(2.0, 8.0), "slow": run(3.0, 9.0), "unseen": run(None, None)}
+    found = {figure.name: figure.note for figure in remote_figures(details)}
+    counts = "9 commits; 3 snapshots, 2 uploads, 1 failed"
+    assert found == {
+        "commit p50, no remote": counts,
+        "commit p99, no remote": "",
+        "commit p50, slow": f"1.5 x no remote; {counts}",
+        "commit p99, slow": "1.125 x no remote",
+        "commit p50, unseen": f"- x no remote; {counts}",
+        "commit p99, unseen": "- x no remote",
+    }

@@ -146,6 +146,8 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
     assert {word: board[word] for word in board if word.startswith("recovered")} == {
         "recovered_fresh": 1,  # when the state was made
         "recovered_local": 1,
+        "recovered_snapshot": 0,
+        "recovered_remote": 0,
     }
     assert (
         event[1] | {"path": "local", "epoch": 1, "positions": {"radar": 9, "optical": 0}}
@@ -165,6 +167,7 @@ def test_an_intact_store_goes_on_in_its_epoch(state: Path, board: Words) -> None
         ({"sink_pos": 0, "sub_pos": at(3, 4)}, 5, "the sink lacks"),
         ({"epoch": 7}, 8, "the store ends at"),
         ({"remote_epoch": 6}, 7, "the remote holds snapshots of epoch 6"),
+        ({"remote_epoch": 1, "remote_rival": 1}, 2, "the remote holds another writer's"),
     ],
 )
 def test_what_a_reader_lost_or_has_beyond_it_is_said_again_above_all_known(

@@ -109,6 +109,7 @@ class Rig:
         worker: Any = SimpleNamespace(
             topology=topology, board=Words({"radar.applied": 3}), clock=ManualClock(5, 5),
             event=lambda event, **f: self.events.append((event, f)), fail=lambda _: None,
+            beat=lambda _: None, stopping=False,
         )  # fmt: skip
         self.worker = worker
         self.replicator = _Replicator(worker)

@@ -13,13 +13,17 @@ from sda_pipeline.vocabulary import BreakerState, RemoteFault
 from supervisor import horizons
 from supervisor.cli_wait import _too_late
 
+LOG, EPOCH = 4, 3
 T0 = 1_795_435_200 * SECOND_NS
 S3 = S3Settings("bucket")
 
 
 def words(**of_radar: int) -> dict[str, int]:
-    found: dict[str, int] = defaultdict(int)
-    return found | defaultdict(int, {f"radar.{word}": value for word, value in of_radar.items()})
+    """A board: the remote speaks of the log that is there, by a snapshot of this epoch."""
+    whole = {"log_id": LOG, "ready": 1, "remote_log": LOG, "remote_by": EPOCH << 32 | 1} | of_radar
+    found: dict[str, int] = defaultdict(int, {f"radar.{word}": v for word, v in whole.items()})
+    found["epoch"] = EPOCH
+    return found
 
 
 def test_both_horizons_in_positions_and_event_time() -> None:
@@ -60,16 +64,62 @@ def test_the_store_shows_its_breaker_and_its_last_fault() -> None:
     assert "breaker open, the last attempt failed at 2026-11-23T12:00:00.000Z: timed_out" in line
 
 
+def test_a_conflict_says_where_its_remedy_stands() -> None:
+    board = words() | {"upload_fault": int(RemoteFault.CONFLICT), "upload_failed_at": T0}
+    _, remedy = horizons.remote_lines(horizons.of_remote(board, S3))
+    assert "sda-supervisor logs replicator" in remedy
+
+
+def wanted_at(**of_radar: int) -> dict[str, horizons.Target]:
+    board = words(**of_radar)
+    found = horizons.targets(board, board, ["radar"])
+    assert found is not None
+    return found
+
+
 def test_what_was_accepted_at_the_call_is_waited_for_and_no_more() -> None:
-    wanted = horizons.targets(words(log_end=9, log_id=4), ["radar"])
+    wanted = wanted_at(log_end=9)
     assert horizons.behind(words(log_end=9, remote_new=8), wanted) == {"radar": 1}
     assert horizons.behind(words(log_end=500, remote_new=9), wanted) == {}
 
 
+NOT_SAID = {
+    "nothing was said yet": ({"log_id": 0, "ready": 0}, {"log_id": 0, "ready": 0}),
+    "it is started": ({"log_id": 0, "ready": 0}, {"log_end": 9}),
+    "it was rewound between the two": ({"log_end": 9}, {"log_id": 0, "ready": 0}),
+    "its life is over": ({"log_end": 9}, {"log_end": 9, "ready": 0}),
+    "one reading saw the old end and the new life": ({"log_end": 9}, {"log_end": 0}),
+    "its log was made anew": ({"log_end": 9}, {"log_end": 9, "log_id": LOG + 1}),
+}
+
+
+@pytest.mark.parametrize("name", NOT_SAID)
+def test_nothing_is_known_to_be_accepted_while_a_source_has_not_said_it(name: str) -> None:
+    before, now = (words(**each) for each in NOT_SAID[name])
+    assert horizons.targets(before, now, ["radar"]) is None
+
+
+UNCOVERED = {
+    "of another log": {"remote_log": LOG + 1},
+    "of an epoch that is over": {"remote_by": EPOCH - 1 << 32 | 9},
+    "of a later life": {"remote_by": EPOCH + 1 << 32 | 1},
+    "of nothing": {"remote_by": 0},
+}
+
+
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_a_remote_snapshot_of_another_history_covers_nothing(name: str) -> None:
+    board = words(log_end=50, remote_new=1000, remote_time=T0, **UNCOVERED[name])
+    assert horizons.behind(board, wanted_at(log_end=50)) == {"radar": 50}
+    remote = horizons.of_source("radar", board, S3)["remote"]
+    assert (remote["position"], remote["behind"], remote["event_time"]) == (0, 50, None)
+
+
 def test_a_log_made_anew_says_nothing_of_the_old_one() -> None:
-    wanted = horizons.targets(words(log_end=9, log_id=4), ["radar"])
-    assert horizons.replaced(words(log_id=4), wanted) == []
-    assert horizons.replaced(words(log_id=5), wanted) == ["radar"]
+    wanted = wanted_at(log_end=9)
+    assert horizons.replaced(words(), wanted) == []
+    assert horizons.replaced(words(log_id=0), wanted) == [], "it is rewound: it will say"
+    assert horizons.replaced(words(log_id=LOG + 1), wanted) == ["radar"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.unit.sink_rig import Words
 LOG_ID = 7
 ALL_DONE = {
     "applied": 100, "snapshot": 100, "snapshot_new": 100, "dlq_done": 100, "dlq_log": LOG_ID,
-    "remote": 100, "remote_new": 100,
+    "remote": 100, "remote_new": 100, "remote_log": LOG_ID,
 }  # fmt: skip
 
 
@@ -79,6 +79,16 @@ def test_while_the_remote_is_unknown_the_log_is_kept() -> None:
     rig.board["remote_seq"] = 0
     assert rig.sweep() == 1
     assert rig.told() == []
+
+
+def test_what_is_said_of_another_log_lets_nothing_go() -> None:
+    rig = Rig(s3=True, remote_log=LOG_ID + 1)
+    assert rig.sweep() == 1
+    rig.log.first = 90  # it was made anew behind the position 89
+    rig.sweep(remote=50, remote_new=50)
+    assert rig.told() == []
+    rig.sweep(remote_log=LOG_ID)
+    assert rig.told() == ["remote_horizon_lost"]
 
 
 @pytest.mark.parametrize("word", ["applied", "dlq_done", "snapshot_new"])

@@ -44,6 +44,10 @@ class Story:
     def __call__(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
+    def told(self, name: str, **wanted: Any) -> list[dict[str, Any]]:
+        """The events of that name with those fields."""
+        return [f for event, f in self.events if event == name and wanted.items() <= f.items()]
+
     def failed(self) -> list[str]:
         return [str(f["rung"]) for event, f in self.events if event == "recovery_rung_failed"]
 

@@ -17,11 +17,12 @@ from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.state import recovery
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.state.recovery import CORRELATOR, LOGS, SNAPSHOTS, Beyond, Recovered, Rung
+from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.state.remote_rung import PatientRemote
 from sda_pipeline.vocabulary import FAILPOINTS, RemoteFault
 from tests.unit.store_rig import EPOCH, content_of, data_file, flip
 from tests.unit.test_recovery import Killed, Story
-from tests.unit.test_remote import PLACE, Rig
+from tests.unit.test_remote import Rig
 
 WAIT_S = 10.0
 AWAY = RemoteError("list it", "it is away", RemoteFault.UNREACHABLE)
@@ -36,11 +37,14 @@ class Ladder:
         for number in range(3):
             self.rig.upload(number)
         self.story = Story()
+        self.before: Callable[[], None] = lambda: None  # called at each attempt to connect
+
+    def connect(self) -> RemoteSnapshots:
+        self.before()
+        return self.rig.remote
 
     def recover(self, hit: Callable[[str], None] = lambda _: None, **beyond: Any) -> Recovered:
-        remote = PatientRemote(
-            lambda: self.rig.remote, WAIT_S, self.clock, lambda: 0.5, self.story, self.beat
-        )
+        remote = PatientRemote(self.connect, WAIT_S, self.clock, lambda: 0.5, self.story, self.beat)
         return recovery.recover(self.rig.state, self.story, hit, Beyond(remote, **beyond))
 
     def beat(self) -> None:
@@ -55,7 +59,7 @@ class Ladder:
 
     def object(self, number: int, kind: str) -> Path:
         """Of the ``number``-th newest."""
-        return self.rig.objects.root / f"{PLACE}{self.rig.local[-1 - number].sequence:020d}.{kind}"
+        return self.rig.place(self.rig.local[-1 - number], kind)
 
 
 @pytest.fixture
@@ -169,7 +173,7 @@ def test_a_download_that_is_cut_begins_again(ladder: Ladder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "least_s"), [([AWAY] * 100, WAIT_S), ([DENIED], 0.0)], ids=["away", "denied"]
+    ("faults", "least_s"), [([AWAY] * 100, WAIT_S), ([DENIED] * 100, 0.0)], ids=["away", "denied"]
 )
 def test_the_wait_is_bounded_and_then_refused(
     faults: list[RemoteError], least_s: float, ladder: Ladder

@@ -72,6 +72,24 @@ def test_a_kill_right_after_it_does_not_forget_its_epoch(
     assert recovered_epoch(state) == EPOCH
 
 
+NAMED = f"correlator-{9 << 32 | 4:020d}"
+
+
+@pytest.mark.parametrize("directory", [".", DAMAGED])
+@pytest.mark.parametrize("name", [f"{NAMED}.json", f"{NAMED}.snap", f"{NAMED}.snap.tmp"])
+def test_a_name_alone_tells_an_epoch(name: str, directory: str, state: Path) -> None:
+    place = state / SNAPSHOTS / directory
+    place.mkdir(exist_ok=True)
+    (place / name).write_bytes(b"{")
+    assert recovered_epoch(state) == 9
+
+
+@pytest.mark.parametrize("name", ["correlator-99999999999999999999.snap", "correlator-x.snap"])
+def test_a_name_that_is_none_of_ours_tells_nothing(name: str, state: Path) -> None:
+    (state / SNAPSHOTS / name).write_bytes(b"")
+    assert recovered_epoch(state) == EPOCH
+
+
 def test_it_would_otherwise_fail_again(state: Path) -> None:
     """The control: left in place it is found anew by the next recovery."""
     flip(snapshot_file(state, 3), at=9000)

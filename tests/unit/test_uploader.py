@@ -1,58 +1,20 @@
-"""The replicator's second thread, turn by turn: faults, newer snapshots, other writers."""
+"""The replicator's second thread, turn by turn: faults, newer snapshots, what is told when."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import msgspec
 import pytest
 
-from operators.remote_horizon import RemoteHorizon
-from operators.uploader import News, Uploader
-from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import InvalidConfiguration, SdaError
 from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
+from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.vocabulary import BreakerState, RemoteFault
-from tests.unit.sink_rig import Words
-from tests.unit.store_rig import EPOCH
-from tests.unit.test_remote import PLACE, Rig
-
-CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
-
-
-def away(passing: bool = True) -> RemoteError:
-    return RemoteError("list it", "it is away", RemoteFault.UNREACHABLE, passing=passing)
-
-
-class Turns:
-    """An uploader without its thread, and the first thread's side of it."""
-
-    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rig, self.clock = rig, ManualClock(7, 7)
-        self.events: list[tuple[str, dict[str, Any]]] = []
-        self.uploader = Uploader(
-            lambda: rig.remote, rig.directory, self.clock, rig.hits.append, lambda: 0.0
-        )
-        self.words = Words({"epoch": EPOCH})
-        worker: Any = SimpleNamespace(
-            clock=self.clock, board=self.words, fail=lambda _: None,
-            topology=SimpleNamespace(sources=("radar",)),
-            event=lambda event, **fields: self.events.append((event, fields)),
-        )  # fmt: skip
-        monkeypatch.setattr(Uploader, "start", lambda _: None)
-        self.horizon = RemoteHorizon(worker, self.uploader)
-
-    def until_idle(self) -> list[News]:
-        """Turn after turn, the clock moving as it waits; what was told."""
-        while (wait_s := self.uploader.turn()) is not None:
-            self.clock.advance(round(wait_s * SECOND_NS))
-        return self.uploader.news()
-
-    def told(self, event: str) -> list[dict[str, Any]]:
-        return [fields for name, fields in self.events if name == event]
+from sda_pipeline.state.remote import RemoteSnapshots
+from sda_pipeline.vocabulary import RemoteFault
+from tests.unit.store_rig import snapshot_file
+from tests.unit.test_remote import Rig
+from tests.unit.uploader_rig import CLOSED, OPEN, Turns, away, uploads
 
 
 @pytest.fixture
@@ -61,13 +23,30 @@ def turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Turns:
 
 
 def test_it_looks_first_then_uploads_what_is_offered(turns: Turns) -> None:
-    (looked,) = turns.until_idle()
+    looked, _ = turns.until_idle()
     assert looked.listing is not None
     assert looked.listing.good == []
     turns.uploader.offer(turns.rig.local[0])
-    (done,) = turns.until_idle()
-    assert done.uploaded == turns.rig.local[0]
+    assert uploads(turns.until_idle()) == [turns.rig.local[0]]
     assert turns.until_idle() == []
+
+
+def test_success_is_told_as_soon_as_the_manifest_is_there(turns: Turns) -> None:
+    turns.uploader.offer(turns.rig.local[0])
+    begin = turns.rig.objects._begin
+    seen: list[tuple[str, list[Manifest]]] = []
+
+    def look(call: str) -> None:
+        begin(call)
+        seen.append((call.split(maxsplit=1)[0], uploads([*turns.uploader._news])))
+
+    turns.rig.objects._begin = look  # type: ignore[method-assign]
+    turns.until_idle()
+    calls = [call for call, _ in seen]
+    at = calls.index("put_if_absent")
+    assert [told for _, told in seen] == [[]] * (at + 1) + [[turns.rig.local[0]]] * (
+        len(seen) - at - 1
+    )
 
 
 def test_a_newer_one_takes_the_place_of_one_that_waits(turns: Turns) -> None:
@@ -76,7 +55,7 @@ def test_a_newer_one_takes_the_place_of_one_that_waits(turns: Turns) -> None:
     turns.uploader.turn()
     turns.uploader.offer(turns.rig.local[2])
     news = turns.until_idle()
-    assert [n.uploaded.sequence for n in news if n.uploaded] == [turns.rig.local[2].sequence]
+    assert uploads(news) == [turns.rig.local[2]]
     assert len(turns.rig.keys()) == 2
 
 
@@ -86,7 +65,7 @@ def test_faults_open_the_breaker_and_its_end_closes_it(turns: Turns) -> None:
     news = turns.until_idle()
     states = [each.breaker for each in news if each.fault]
     assert states == [CLOSED, CLOSED, OPEN, OPEN, OPEN, OPEN]
-    assert news[-1].uploaded == turns.rig.local[0]
+    assert uploads(news) == [turns.rig.local[0]]
     assert turns.uploader.breaker.state is CLOSED
 
 
@@ -102,13 +81,29 @@ def test_while_the_breaker_is_open_nothing_is_called(turns: Turns) -> None:
     assert len(turns.rig.objects.calls) == calls
 
 
-def test_one_that_is_there_already_is_not_sent_again(turns: Turns) -> None:
+def test_one_that_is_there_already_is_not_sent_again_nor_told_as_sent(turns: Turns) -> None:
     turns.rig.upload(0)
     turns.uploader.offer(turns.rig.local[0])
     turns.rig.objects.calls.clear()
-    news = turns.until_idle()
-    assert news[-1].uploaded == turns.rig.local[0]
+    turns.uploader.turn()
+    turns.horizon.turn()
     assert not [call for call in turns.rig.objects.calls if call.startswith("put")]
+    assert turns.words["radar.remote_new"] == 4
+    assert turns.told("uploaded") == []
+    assert "uploaded_at" not in turns.words
+    assert turns.until_idle() == []
+
+
+def test_one_whose_data_is_gone_there_is_sent_again(turns: Turns) -> None:
+    turns.rig.upload(0)
+    data = turns.rig.place(turns.rig.local[0], "snap")
+    data.unlink()
+    turns.uploader.turn()
+    turns.horizon.turn()
+    assert turns.words["radar.remote_new"] == 0, "nothing there serves"
+    turns.uploader.offer(turns.rig.local[0])
+    turns.until_idle()
+    assert data.read_bytes() == snapshot_file(turns.rig.state, 1).read_bytes()
 
 
 def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
@@ -120,57 +115,69 @@ def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
     assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
 
 
-@pytest.mark.parametrize(("epoch", "again"), [(EPOCH, True), (EPOCH - 1, False)])
-def test_a_remote_that_is_ahead_asks_for_a_higher_number(
-    turns: Turns, epoch: int, again: bool
+@pytest.mark.parametrize("offered", [False, True])
+@pytest.mark.parametrize("error", [FileNotFoundError("no token file"), away()])
+def test_a_store_that_cannot_be_seen_is_not_asked_again_at_once(
+    error: Exception, offered: bool, turns: Turns
 ) -> None:
-    # The snapshots directory was lost: numbers began anew below those that are taken.
-    turns.rig.upload(2)
-    turns.words["epoch"] = epoch
-    turns.uploader.offer(turns.rig.local[0])
-    turns.uploader.turn()
-    assert turns.horizon.turn() is again
-    assert turns.horizon.ahead == turns.rig.local[2].sequence
-    (ahead,) = turns.told("remote_is_ahead")
-    assert ("restart" in ahead["hint"]) is not again
-    assert turns.words["remote_epoch"] == EPOCH
+    # Such as a missing file of credentials: an OSError that is not the snapshot's.
+    calls = 0
 
+    def unusable() -> RemoteSnapshots:
+        nonlocal calls
+        calls += 1
+        raise error
 
-def test_the_same_number_of_another_writer_is_a_conflict_and_its_data_stays(turns: Turns) -> None:
-    other = turns.rig.local[0]
-    turns.rig.upload(0)
-    data = turns.rig.objects.root / f"{PLACE}{other.sequence:020d}.snap"
-    before = data.read_bytes()
-    mine = msgspec.structs.replace(other, created_ns=5)
-    turns.uploader.offer(mine)
-    news = turns.until_idle()
-    assert RemoteFault.CONFLICT in [each.fault for each in news]
-    assert data.read_bytes() == before
-
-
-def test_the_board_says_how_far_the_remote_reaches(turns: Turns) -> None:
-    for number in (0, 1):
-        turns.uploader.offer(turns.rig.local[number])
+    turns.uploader._connect = unusable
+    if offered:
+        turns.uploader.offer(turns.rig.local[0])
+    for _ in range(1000):
         turns.uploader.turn()
-    turns.horizon.turn()
-    words = turns.words
-    assert (words["radar.remote"], words["radar.remote_new"]) == (4, 8)
-    assert words["remote_seq"] == turns.rig.local[1].sequence
-    assert words["upload_fault"] == RemoteFault.NONE
-    assert words["uploaded_at"] == turns.clock.wall_ns()
-    assert [fields["sequence"] for fields in turns.told("uploaded")] == [
-        manifest.sequence for manifest in turns.rig.local[:2]
-    ]
+    assert calls == 1, "it waits, and the clock stands still"
+    turns.uploader._connect = lambda: turns.rig.remote
+    turns.clock.advance(60 * SECOND_NS)
+    news = turns.until_idle()
+    assert uploads(news) == [turns.rig.local[0]] * offered, "it was not taken for damaged"
 
 
-def test_the_board_says_what_failed(turns: Turns) -> None:
-    turns.rig.objects.faults = [away()]
+def test_refused_credentials_are_read_anew(turns: Turns) -> None:
+    made: list[None] = []
+    turns.uploader._connect = lambda: made.append(None) or turns.rig.remote  # type: ignore[func-returns-value]
+    denied = RemoteError("list it", "it answered 403", RemoteFault.DENIED, passing=False)
+    turns.rig.objects.faults = [denied, away()]
+    turns.uploader.offer(turns.rig.local[0])
+    assert uploads(turns.until_idle()) == [turns.rig.local[0]]
+    assert len(made) == 2, "once more after DENIED, and not after an outage"
+
+
+def test_one_manifest_that_is_not_served_does_not_stop_the_uploads(turns: Turns) -> None:
+    turns.rig.upload(0)
+    turns.rig.upload(1)
+    begin = turns.rig.objects._begin
+
+    def spoiled(call: str) -> None:
+        begin(call)
+        if call == f"get {turns.rig.remote.manifest_key(turns.rig.local[0].sequence)}":
+            raise RemoteError("get it", "it answered 500", RemoteFault.OVERLOADED)
+
+    turns.rig.objects._begin = spoiled  # type: ignore[method-assign]
+    turns.uploader.offer(turns.rig.local[2])
+    assert uploads(turns.until_idle()) == [turns.rig.local[2]]
+
+
+def test_who_may_read_no_manifest_is_told_so(turns: Turns) -> None:
+    turns.rig.upload(0)
+    begin = turns.rig.objects._begin
+
+    def write_only(call: str) -> None:
+        begin(call)
+        if call.startswith("get "):
+            raise RemoteError("get it", "it answered 403", RemoteFault.DENIED, passing=False)
+
+    turns.rig.objects._begin = write_only  # type: ignore[method-assign]
+    turns.uploader.offer(turns.rig.local[1])
     turns.uploader.turn()
-    turns.horizon.turn()
-    assert turns.words["upload_fault"] == RemoteFault.UNREACHABLE
-    assert turns.words["upload_failed_at"] == turns.clock.wall_ns()
-    (failed,) = turns.told("upload_failed")
-    assert "it is away" in failed["why"]
+    assert [each.fault for each in turns.uploader.news()] == [RemoteFault.DENIED]
 
 
 def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
@@ -182,6 +189,23 @@ def test_a_call_that_moves_nothing_is_ended_by_a_restart(turns: Turns) -> None:
     turns.uploader._hit = stuck
     turns.uploader.turn()
     turns.uploader.check_progress(turns.clock.monotonic_ns())  # it waits: that is no hang
+
+
+def test_a_long_listing_is_not_a_hang(turns: Turns) -> None:
+    # Each call takes its time and moves something: only all of them together outlast the bound.
+    for number in range(3):
+        turns.rig.upload(number)
+    begin = turns.rig.objects._begin
+
+    def slow(call: str) -> None:
+        turns.clock.advance(round(REMOTE_STUCK_S / 2 * SECOND_NS))
+        turns.uploader.check_progress(turns.clock.monotonic_ns())
+        begin(call)
+
+    turns.rig.objects._begin = slow  # type: ignore[method-assign]
+    looked, _ = turns.until_idle()
+    assert looked.listing is not None
+    assert len(looked.listing.good) == 3
 
 
 @pytest.mark.parametrize(
@@ -196,7 +220,7 @@ def test_nothing_that_a_store_answers_stops_the_thread(
 ) -> None:
     turns.rig.objects.faults = [error]  # type: ignore[list-item]
     turns.uploader.offer(turns.rig.local[0])
-    failed, *_, done = turns.until_idle()
+    failed, *others = turns.until_idle()
     assert failed.fault is RemoteFault.UNEXPECTED
     assert said in failed.why
-    assert done.uploaded == turns.rig.local[0]
+    assert uploads(others) == [turns.rig.local[0]]

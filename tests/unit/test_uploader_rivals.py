@@ -1,0 +1,93 @@
+"""Snapshots that are there and were not expected: a lost count goes on above them, another writer's
+and a later life's are left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sda_pipeline.vocabulary import RemoteFault
+from tests.unit.store_rig import EPOCH
+from tests.unit.test_remote import Rig
+from tests.unit.uploader_rig import CLOSED, Turns, uploads
+
+
+@pytest.fixture
+def turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Turns:
+    return Turns(Rig(tmp_path), monkeypatch)
+
+
+@pytest.mark.parametrize("mine", [0, 2], ids=["lower", "the-same"])
+def test_a_lost_count_goes_on_above_what_is_taken(turns: Turns, mine: int) -> None:
+    # The snapshots directory was lost: numbers began anew below those that are taken.
+    turns.rig.upload(2)
+    for path in turns.rig.directory.iterdir():
+        path.unlink()
+    turns.uploader.offer(msgspec.structs.replace(turns.rig.local[mine], created_ns=5))
+    turns.uploader.turn()
+    assert turns.horizon.turn(), "another one is wanted"
+    assert turns.horizon.ahead == turns.rig.local[2].sequence
+    assert [fields["sequence"] for fields in turns.told("remote_is_ahead")] == [
+        turns.rig.local[2].sequence
+    ]
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.horizon.turn() is False
+
+
+OTHER = {"radar": 8}  # the id of a log that is not ours
+RIVALS = {
+    "another writer of this epoch": ({"log_ids": OTHER}, "another writer's"),
+    "another writer, further on": ({"log_ids": OTHER, "sequence": (EPOCH << 32) + 9}, "another"),
+    "a later life": ({"epoch": EPOCH + 1, "sequence": EPOCH + 1 << 32 | 1}, "a later life's"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rivals_snapshots_stop_the_upload_and_that_is_shown(turns: Turns, name: str) -> None:
+    changes, whose = RIVALS[name]
+    theirs = turns.rig.put(msgspec.structs.replace(turns.rig.local[0], **changes))
+    there = turns.rig.keys()
+    for mine in turns.rig.local[1:]:  # also one that is numbered above
+        turns.uploader.offer(mine)
+        turns.uploader.turn()
+        assert not turns.horizon.turn(), "no other number would help"
+        assert turns.rig.keys() == there, "nothing is written beside it, and nothing pruned"
+    assert turns.words["upload_fault"] == RemoteFault.CONFLICT
+    assert turns.words["remote_rival"] == theirs.epoch
+    assert "uploaded_at" not in turns.words
+    failed = turns.told("upload_failed")[-1]
+    assert f"the newest snapshot there is {whose}" in failed["why"]
+    assert "sda-supervisor restart correlator" in failed["why"]
+    assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
+
+
+def test_a_higher_epoch_ends_the_rivalry(turns: Turns) -> None:
+    theirs = turns.rig.put(msgspec.structs.replace(turns.rig.local[0], log_ids=OTHER))
+    turns.uploader.offer(turns.rig.local[1])
+    turns.uploader.turn()
+    turns.horizon.turn()
+    turns.words["epoch"] = EPOCH + 1  # the correlator was restarted
+    assert turns.horizon.turn(), "a snapshot of the new epoch is wanted, changed or not"
+    assert not turns.horizon.turn()
+    mine = turns.rig.local[2]
+    turns.uploader.offer(turns.rig.renumber(mine, EPOCH + 1 << 32 | 1))
+    turns.uploader.turn()
+    turns.horizon.turn()
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.words["remote_rival"] == 0
+    assert turns.words["remote_seq"] == EPOCH + 1 << 32 | 1
+    assert theirs.sequence in [each.sequence for each in turns.rig.remote.listing().good]
+
+
+def test_a_writer_that_was_quicker_keeps_its_snapshot(turns: Turns) -> None:
+    # It came between our look and our manifest.
+    theirs = msgspec.structs.replace(turns.rig.local[1], log_ids=OTHER)
+    turns.rig.before("put_if_absent", lambda: turns.rig.put(theirs))
+    turns.uploader.offer(turns.rig.local[1])
+    news = turns.until_idle()
+    assert [each.fault for each in news if each.fault] == [RemoteFault.CONFLICT]
+    assert uploads(news) == []
+    assert turns.rig.remote.listing().good == [theirs]
