@@ -4,78 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from sda_pipeline.cli.reprocess.moments import Moment, MomentParam
+from sda_pipeline.cli.reprocess.moments import Moment
+from sda_pipeline.cli.reprocess.reprocess_options import (
+    DefaultRun,
+    filter_options,
+    json_option,
+    place_options,
+)
+from sda_pipeline.cli.reprocess.speaking import ReaderGone, Speaker, silence_stdout
 from sda_pipeline.clock import SystemClock
 from sda_pipeline.dlq.redrive import Filters
 from sda_pipeline.errors import ExitCode, SdaError, UsageError, disk_fault
-from sda_pipeline.vocabulary import ErrorKind
 
-F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-DEFAULT = "run"
-
-
-class DefaultRun(click.Group):
-    """A group whose options without a command are those of ``run``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks_help = args[:1] in (["-h"], ["--help"])
-        if not args or (args[0].startswith("-") and not asks_help):
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-place_options = _options(
-    click.option(
-        "--state",
-        type=click.Path(path_type=Path),
-        help="State directory of the pipeline.  [default: 'state' of the topology]",
-    ),
-    click.option(
-        "--topology",
-        type=click.Path(path_type=Path),
-        help="Topology file of the pipeline.  [default: topology.yaml]",
-    ),
-)
-filter_options = _options(
-    click.option(
-        "--error-kind", "kinds", multiple=True, metavar="KIND",
-        type=click.Choice([str(kind) for kind in ErrorKind], case_sensitive=False),
-        help="Only entries of this kind; may be given again. "
-        f"One of {', '.join(str(kind) for kind in ErrorKind)}.",
-    ),
-    click.option(
-        "--operator", "operators", multiple=True, metavar="NAME",
-        help="Only entries this source refused; may be given again.",
-    ),
-    click.option(
-        "--since", type=MomentParam(), metavar="TIME",
-        help="Only what was refused from then on: RFC 3339, epoch milliseconds, or '2h' ago.",
-    ),
-    click.option(
-        "--until", type=MomentParam(), metavar="TIME", help="Only what was refused before then.",
-    ),
-)  # fmt: skip
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="For programs, see each command."
-)
 
 
 @click.group(cls=DefaultRun, context_settings=CONTEXT)
@@ -135,15 +83,16 @@ def run(
         why = "it would have to ask, and there is no terminal"
         raise UsageError("re-inject", why, "give --yes, or --dry-run to see what would happen")
     options = RunOptions(dry_run, target_topic, rate, yes, force)
+    speaker = Speaker(asks=not (dry_run or yes), sends=not dry_run)
     plan, sent = redrive(
         _place(state, topology), _filters(clock.wall_ns(), **filters), options, clock,
-        (lambda _: None) if as_json else click.echo,
+        (lambda _: None) if as_json else speaker.tell,
         lambda question: click.confirm(question, default=False, err=True),
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(plan.record(sent, dry_run=dry_run)))
     else:
-        click.echo("nothing was sent" if not sent else f"sent {sent} records")
+        speaker.end("nothing was sent" if not sent else f"sent {sent} records")
 
 
 @cli.command("list", context_settings=CONTEXT)
@@ -247,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console entry point; exits with SPEC 8's codes, errors are one line each."""
     try:
         cli.main(args=arguments, prog_name="sda-reprocess", standalone_mode=False)
-    except (BrokenPipeError, SystemExit):  # the reader of stdout went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:
+        silence_stdout()
         sys.exit(ExitCode.DONE)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - never a traceback
         found = _as_sda_error(error)
