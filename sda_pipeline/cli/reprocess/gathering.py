@@ -70,8 +70,14 @@ def read_dlq(place: Place, filters: Filters) -> Dlq:
 
 
 def outcomes(
-    place: Place, dlq: Dlq, sendings: Iterable[Sending], judges: Judges, target: str, *, force: bool
-) -> list[Outcome]:
+    place: Place,
+    dlq: Dlq,
+    sendings: Iterable[Sending],
+    judges: Judges,
+    target: str | None,
+    *,
+    force: bool,
+) -> list[Outcome]:  # fmt: skip
     """What would become of each entry, in the order of sending."""
     topics = [_topic(place, entry, target) for entry in dlq.entries]
     readers = {topic: place.reader_of(topic) for topic in set(topics)}
@@ -94,7 +100,7 @@ def outcomes(
         stands = standing.get(reader)
         mark = stands.watermarks.get(entry.partition, stands.lowest) if stands else 0
         facts = Facts(
-            topic, reader, bool(target),
+            topic, reader, target is not None,
             stands is not None and stands.ended,
             record.event_ns, record.unreadable,
             record.key in held.get(reader, ()),
@@ -112,9 +118,9 @@ def read_record(place: Place, entry: Entry) -> Record:
     return _read_records(place, [entry], [entry.operator])[0]
 
 
-def _topic(place: Place, entry: Entry, target: str) -> str:
+def _topic(place: Place, entry: Entry, target: str | None) -> str:
     """Where an entry goes: to the topic it came from, if somebody still reads that."""
-    if target:
+    if target is not None:
         return target
     read = entry.topic and place.reader_of(entry.topic)
     return entry.topic if read else place.topic_of(entry.operator) or entry.topic

@@ -14,6 +14,7 @@ import click
 from sda_pipeline.cli.reprocess.moments import Moment
 from sda_pipeline.cli.reprocess.reprocess_options import (
     DefaultRun,
+    TopicParam,
     filter_options,
     json_option,
     place_options,
@@ -48,7 +49,7 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Tell what would happen and send nothing.")
 @click.option(
     "--target-topic",
-    default="",
+    type=TopicParam(),
     metavar="TOPIC",
     help="Send there instead, to try it out; made if missing. Counts apart in the ledger.",
 )
@@ -66,7 +67,7 @@ def cli() -> None:
 )
 @json_option
 def run(
-    state: Path | None, topology: Path | None, as_json: bool, target_topic: str,
+    state: Path | None, topology: Path | None, as_json: bool, target_topic: str | None,
     dry_run: bool, rate: float | None, yes: bool, force: bool, **filters: Any,
 ) -> None:  # fmt: skip
     """Re-inject entries of the DLQ. Filters combine.

@@ -30,7 +30,7 @@ class RunOptions:
     """Of ``run``."""
 
     dry_run: bool = False
-    target_topic: str = ""
+    target_topic: str | None = None
     rate: float | None = None
     yes: bool = False
     force: bool = False
@@ -91,7 +91,7 @@ def redrive(
             open_producer(place.topology.broker, clock, kafka=place.topology.kafka), ledger, clock
         )
         try:
-            if options.target_topic:
+            if options.target_topic is not None:
                 redriver.create(options.target_topic, place.topology.broker_partitions)
             with _progress(wanted) as told:
                 redriver.send(plan.outcomes, options.rate, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import click
 
 from sda_pipeline.cli.reprocess.moments import MomentParam
 from sda_pipeline.cli.reprocess.speaking import seen_enough
+from sda_pipeline.topology_graph import TOPIC
 from sda_pipeline.vocabulary import ErrorKind
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +34,19 @@ class DefaultRun(click.Group):
         if not args or (args[0].startswith("-") and not asks_help):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+
+class TopicParam(click.ParamType):  # type: ignore[type-arg]
+    """The name of a topic. An empty one (an unset shell variable) is no wish for the usual ones."""
+
+    name = "topic"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if re.fullmatch(TOPIC, value) is None:
+            why = "is not the name of a topic" if value else "is empty"
+            hint = "leave the option out to send to where they came from"
+            self.fail(f"{value!r} {why}; {hint}", param, ctx)
+        return str(value)
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
