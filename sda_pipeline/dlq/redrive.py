@@ -1,4 +1,4 @@
-"""What becomes of a DLQ entry that is re-injected: filters, verdicts, order. Pure; sends nothing.
+"""What becomes of a DLQ entry that is re-injected: verdicts and order. Pure; sends nothing.
 
 A record that is refused again comes back as another entry of the same root with one attempt more:
 those are its *lives*, and only the newest is ever sent. What an entry's verdict rests on comes in
@@ -60,28 +60,6 @@ class Intent(NamedTuple):
     expected: str
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which entries are meant; all that are set must hold. Empty or None: no filter. Times in ns,
-    of the rejection: from ``since_ns`` on, before ``until_ns``.
-    """
-
-    kinds: frozenset[str] = frozenset()
-    operators: frozenset[str] = frozenset()
-    since_ns: int | None = None
-    until_ns: int | None = None
-
-    def match(self, entry: Entry) -> bool:
-        """Whether the entry is meant."""
-        at = entry.timestamp_unix_ms * _MS_NS
-        return (
-            (not self.kinds or entry.error_kind in self.kinds)
-            and (not self.operators or entry.operator in self.operators)
-            and (self.since_ns is None or at >= self.since_ns)
-            and (self.until_ns is None or at < self.until_ns)
-        )
-
-
 def name_of(entry: Entry) -> str:
     """Its ``dlq_id``; an entry without one of ours is named by its coordinates."""
     if _IS_NAME.fullmatch(entry.dlq_id):
@@ -95,6 +73,11 @@ def name_of(entry: Entry) -> str:
 def root_of(entry: Entry) -> str:
     """The name of the record's first life."""
     return entry.root if _IS_NAME.fullmatch(entry.root) else name_of(entry)
+
+
+def is_key(text: str) -> bool:
+    """Whether it is a key as our entries hold it: bytes as Latin-1."""
+    return text.isascii() or max(text) <= "\xff"
 
 
 def timestamp_of(entry: Entry) -> int:
@@ -140,7 +123,8 @@ class Facts:
     event_ns: int | None = None  # None: it cannot be read
     unreadable: str = ""  # then: why this release refuses it again
     in_log: bool = False  # the reader has an observation of this object, pane and id
-    edge_ns: int = 0  # below it, an event is late in the partition it came from
+    edge_ns: int = 0  # below it, an event is late in the partition it would go to
+    partition: int | None = None  # that one; None: nobody knows, it is taken to be the one it left
     sent: Sending | None = None  # its newest sending to that topic
     newer: Life | None = None
     same_inputs: bool = False  # the catalogue, sensors and physics it was judged by are in use
@@ -167,6 +151,12 @@ class Outcome:
     def unconfirmed(self) -> bool:
         """An earlier run was stopped between producing it and writing down that it was."""
         return self.facts.sent is not None and self.facts.sent.done_ns is None
+
+    @property
+    def moves(self) -> bool:
+        """Whether its key leads to another partition than the one it was refused in."""
+        to, reader = self.facts.partition, self.facts.reader
+        return self.sends and bool(reader) and to is not None and to != self.entry.partition
 
     @property
     def settled(self) -> bool:
@@ -252,7 +242,7 @@ def _hopeless(entry: Entry, facts: Facts) -> str:
         return f"{facts.reader} has ended its finite input and reads no further"
     if not entry.original_payload:
         return "its bytes were not kept"
-    if not (entry.key.isascii() or max(entry.key) <= "\xff"):
+    if not is_key(entry.key):
         return "its key is not one of ours"
     if not 0 <= timestamp_of(entry) < _MS_MAX:
         return f"its message timestamp {timestamp_of(entry)} ms is no time"

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sda_pipeline.dlq.entry import Entry
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.redrive import (
     Facts,
-    Filters,
     Lives,
     Outcome,
     Sending,

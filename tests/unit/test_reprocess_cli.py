@@ -105,7 +105,7 @@ def test_what_is_sent_is_the_original(site: Path, reprocess: Reprocess) -> None:
     forced = orjson.loads(reprocess("run", "--yes", "--operator", "radar", "--force", "--json").out)
     assert forced["sent"] == 5
     assert len(messages(site).values) == 3 + 5
-    assert "quarantined records killed" in forced["summary"]["warnings"][-1]
+    assert any("quarantined records killed" in w for w in forced["summary"]["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sda_pipeline.cli.reprocess.reprocess_options import (
 )
 from sda_pipeline.cli.reprocess.speaking import ReaderGone, Speaker, silence_stdout
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.dlq.redrive import Filters
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.errors import ExitCode, SdaError, UsageError, disk_fault
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -14,10 +14,12 @@ from sda_pipeline.cli.reprocess import gathering
 from sda_pipeline.cli.reprocess import reprocess_views as views
 from sda_pipeline.cli.reprocess.pipeline_place import Judges, Place, judges_of, locked
 from sda_pipeline.cli.reprocess.redriving import Redriver
+from sda_pipeline.cli.reprocess.reprocess_summary import summary_of, summary_text
 from sda_pipeline.clock import Clock
 from sda_pipeline.dlq.entry import Entry
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.migration import Found, look, migrate
-from sda_pipeline.dlq.redrive import Filters, Outcome, Sending, name_of, root_of
+from sda_pipeline.dlq.redrive import Outcome, Sending, name_of, root_of
 from sda_pipeline.dlq.reprocess_ledger import ReprocessLedger, read_sendings
 from sda_pipeline.errors import SdaError, UsageError
 
@@ -52,20 +54,20 @@ class Plan:
     def text(self) -> str:
         """The whole of it for a person."""
         table = views.outcome_table(self.outcomes) + "\n\n" if self.outcomes else ""
-        return table + views.summary_text(self.summary)
+        return table + summary_text(self.summary)
 
 
 def make_plan(
-    place: Place, filters: Filters, options: RunOptions, sendings: Sequence[Sending]
+    place: Place, filters: Filters, options: RunOptions, sendings: Sequence[Sending], clock: Clock
 ) -> Plan:
     """Read everything and decide. Changes nothing."""
     dlq = gathering.read_dlq(place, filters)
     _check_operators(place, filters, dlq)
     judges: Judges = judges_of(place)
-    outcomes = gathering.outcomes(
-        place, dlq, sendings, judges, options.target_topic, force=options.force
+    outcomes, fronts = gathering.outcomes(
+        place, dlq, sendings, judges, options.target_topic, clock=clock, force=options.force
     )
-    return Plan(outcomes, views.summary_of(outcomes, dlq.total, dlq.unreadable, judges))
+    return Plan(outcomes, summary_of(outcomes, dlq.total, dlq.unreadable, judges, fronts))
 
 
 def redrive(
@@ -76,11 +78,11 @@ def redrive(
     ``tell`` takes the plan as text, ``ask`` a question. Errors as the ledger's and the broker's.
     """
     if options.dry_run:
-        plan = make_plan(place, filters, options, read_sendings(place.state))
+        plan = make_plan(place, filters, options, read_sendings(place.state), clock)
         tell(plan.text)
         return plan, 0
     with ReprocessLedger(place.state) as ledger:
-        plan = make_plan(place, filters, options, [*ledger.sendings()])
+        plan = make_plan(place, filters, options, [*ledger.sendings()], clock)
         tell(plan.text)
         failpoints.hit("reprocess.after_plan")
         _settle(plan, ledger, clock)
