@@ -28,6 +28,7 @@ class Verdict(StrEnum):
 
     REINJECT = "re-injected"  # sent, and judged like any other record
     LATE = "late"  # sent, and counted late: its event time is below the watermark
+    REFUSED = "refused again"  # sent, and refused again, with one attempt more; then never late
     KNOWN = "known"  # taken or sent before; not sent without --force, absorbed with it
     CAME_BACK = "came back"  # it was sent and refused again: its newer life stands for it
     SKIPPED = "skipped"
@@ -140,7 +141,6 @@ class Outcome:
     why: str
     sends: bool
     late_by_ns: int = 0
-    again: str = ""  # why it will be refused again, as far as can be told
 
     @property
     def attempts(self) -> int:
@@ -196,12 +196,13 @@ def decide(entry: Entry, facts: Facts, *, force: bool) -> Outcome:
     for verdict, why, sends in rules:
         if why:
             return Outcome(entry, facts, verdict, why, sends)
-    again = _refused_again(entry, facts)
+    if again := _refused_again(entry, facts):  # a source asks its rules before the watermark
+        return Outcome(entry, facts, Verdict.REFUSED, again, True)  # noqa: FBT003
     late_by = 0 if facts.event_ns is None else facts.edge_ns - facts.event_ns
     if facts.reader and late_by > 0:
         why = f"by {late_by / SECOND_NS:.3f} s"
-        return Outcome(entry, facts, Verdict.LATE, why, True, late_by, again)  # noqa: FBT003
-    return Outcome(entry, facts, Verdict.REINJECT, "", True, 0, again)  # noqa: FBT003
+        return Outcome(entry, facts, Verdict.LATE, why, True, late_by)  # noqa: FBT003
+    return Outcome(entry, facts, Verdict.REINJECT, "", True)  # noqa: FBT003
 
 
 def _came_back(facts: Facts) -> str:
@@ -250,6 +251,7 @@ def _hopeless(entry: Entry, facts: Facts) -> str:
 
 
 def _refused_again(entry: Entry, facts: Facts) -> str:
+    """Why, as far as can be told beforehand; "" when it cannot."""
     if facts.unreadable:
         return facts.unreadable
     if facts.same_inputs and entry.error_kind == ErrorKind.VALIDATION_FAILED:

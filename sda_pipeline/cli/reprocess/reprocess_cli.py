@@ -72,10 +72,11 @@ def run(
 ) -> None:  # fmt: skip
     """Re-inject entries of the DLQ. Filters combine.
 
-    Tells for every entry what would happen: re-injected, late (and by how much), known, came back
-    (refused again: its newer entry stands for it) or skipped (and why). Then asks, sends, and
-    writes it down in reprocess.sqlite in the state directory. Whatever it is stopped by, run it
-    again: nothing takes effect twice. --json prints one object at the end: summary and entries.
+    Tells for every entry what would happen: re-injected, late (and by how much), refused again (and
+    why), known, came back (it was refused again: its newer entry stands for it) or skipped (and
+    why). Then asks, sends, and writes it down in reprocess.sqlite in the state directory. Whatever
+    it is stopped by, run it again: nothing takes effect twice. --json prints one object at the end:
+    summary and entries.
     """
     from sda_pipeline.cli.reprocess.reprocess_commands import RunOptions, redrive
 

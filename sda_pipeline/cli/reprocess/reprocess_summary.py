@@ -20,6 +20,7 @@ WHERE_MAX = 20  # lines of one unknown version that are named
 _MEANING = {
     Verdict.REINJECT: "judged like any other record",
     Verdict.LATE: "below the watermark: counted late, no alert changes",
+    Verdict.REFUSED: "by this release, catalogue and sensors; an attempt more, no alert changes",
     Verdict.KNOWN: "taken or sent before",
     Verdict.CAME_BACK: "refused again: its newer entry stands for it",
     Verdict.SKIPPED: "see the reasons above",
@@ -41,7 +42,7 @@ def summary_of(
         "sends": sum(outcome.sends for outcome in outcomes),
         "verdicts": {str(verdict): verdicts[verdict] for verdict in Verdict},
         "late_by_s": {"least": min(late), "most": max(late)} if late else None,
-        "refused_again": sum(bool(outcome.again) for outcome in outcomes),
+        "refused_again": verdicts[Verdict.REFUSED],
         "unconfirmed": sum(o.unconfirmed and o.sends for o in outcomes),
         "unknown_versions": _unknown(unreadable),
         "damaged": [
@@ -73,7 +74,7 @@ def _warnings(outcomes: Sequence[Outcome], judges: Judges) -> Iterable[str]:
         )
     if sends and not judges.running:
         yield "the pipeline does not run: what is sent waits at the broker until it is started"
-    again = sum(bool(outcome.again) for outcome in sends)
+    again = sum(outcome.verdict is Verdict.REFUSED for outcome in sends)
     if again:
         yield f"{again} of {len(sends)} will be refused again, with one attempt more"
     if any(outcome.entry.error_kind == "Quarantined" for outcome in sends):

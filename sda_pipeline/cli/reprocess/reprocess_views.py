@@ -40,7 +40,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "sends": outcome.sends,
         "partition": outcome.facts.partition,
         "late_by_s": outcome.late_by_ns / SECOND_NS if late else None,
-        "refused_again": outcome.again or None,
+        "refused_again": outcome.why if outcome.verdict is Verdict.REFUSED else None,
         "unconfirmed": outcome.unconfirmed,
     }
 
@@ -53,8 +53,7 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
             name_of(o.entry)[:ID_CHARS], o.entry.operator, o.entry.error_kind,
             _at_ms(o.entry.timestamp_unix_ms), o.entry.attempts, o.verdict,
             "; ".join(filter(None, [
-                o.why, o.again and f"will be refused again: {o.again}",
-                "sent before, unconfirmed" if o.unconfirmed and o.sends else "",
+                o.why, "sent before, unconfirmed" if o.unconfirmed and o.sends else "",
             ])),
         )
         for o in outcomes
