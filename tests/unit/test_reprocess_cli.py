@@ -264,6 +264,16 @@ def test_migrate_refuses_beside_a_running_pipeline(site: Path, reprocess: Reproc
     assert reprocess("migrate").out == "0 files rewritten\n"
 
 
+def test_migrate_says_what_it_leaves_and_who_mends_it(site: Path, reprocess: Reprocess) -> None:
+    path = site / "state/dlq/2026-11-22-1.jsonl"
+    path.write_bytes(old_line(entry(20)) + b"{broken\n")
+    out = reprocess("migrate").out
+    assert "2026-11-22-1.jsonl: 1 entries rewritten as 2, 1 damaged lines kept" in out
+    assert "the next start moves them aside and has their rejects sent again" in out
+    assert path.read_bytes().endswith(b"}\n{broken\n")
+    assert not [*path.parent.glob("*.damaged-*")]
+
+
 def test_help_of_every_command(reprocess: Reprocess) -> None:
     for command in ("run", "list", "show", "ledger", "migrate"):
         ran = reprocess(command, "--help")

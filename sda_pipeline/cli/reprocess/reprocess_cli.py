@@ -163,18 +163,23 @@ def ledger(state: Path | None, topology: Path | None, as_json: bool) -> None:
 def migrate(state: Path | None, topology: Path | None, dry_run: bool) -> None:
     """Rewrite old DLQ files in the newest schema version. The pipeline must be stopped.
 
-    Not needed for reading: every version so far is read. What cannot be read is copied as it is.
+    Not needed for reading: every version so far is read. What cannot be read stays as it is:
+    damaged lines until the next start of the pipeline, which has their rejects sent again.
     """
     from sda_pipeline.cli.reprocess.reprocess_commands import migrate_files
     from sda_pipeline.dlq.entry import SCHEMA_VERSION
 
-    found = migrate_files(_place(state, topology), SystemClock(), dry_run=dry_run)
+    found = migrate_files(_place(state, topology), SystemClock(), click.echo, dry_run=dry_run)
     done = "would be rewritten" if dry_run else "rewritten"
     for file in found:
-        left = f", {file.damaged} unreadable lines kept" if file.damaged else ""
+        left = f", {file.damaged} damaged lines kept" if file.damaged else ""
         for version, count in sorted(file.unknown.items()):
             left += f", {count} of the unknown version {version} kept"
         click.echo(f"{file.path.name}: {file.old} entries {done} as {SCHEMA_VERSION}{left}")
+    if any(file.damaged for file in found):
+        click.echo(
+            "damaged lines: the next start moves them aside and has their rejects sent again"
+        )
     click.echo(f"{len(found)} files {done}")
 
 

@@ -200,11 +200,11 @@ def tell_story(place: Place, beginning: str) -> Story:
     return Story(entry, lives, sendings, gathering.read_record(place, entry).unreadable)
 
 
-def migrate_files(place: Place, clock: Clock, *, dry_run: bool) -> list[Found]:
-    """``migrate``: the files that were (or would be) rewritten."""
+def migrate_files(place: Place, clock: Clock, tell: Tell, *, dry_run: bool) -> list[Found]:
+    """``migrate``: the files that were (or would be) rewritten. ``tell`` hears what was odd."""
     if not place.dlq.exists():
         return []
     if dry_run:
         return [found for found in look(place.dlq) if found.old]
     with locked(place, "rewrite the DLQ's files"):
-        return [*migrate(place.dlq, clock.wall_ns())]
+        return [*migrate(place.dlq, clock.wall_ns(), tell)]
