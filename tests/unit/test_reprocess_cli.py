@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 import pytest
 
 from sda_pipeline.broker.connect import open_consumer
 from sda_pipeline.broker.port import Batch
-from sda_pipeline.cli.reprocess.reprocess_cli import main
-from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.redrive_headers import read_headers
 from sda_pipeline.dlq.reprocess_ledger import ReprocessLedger
-from tests.unit.redrive_rig import ENTRIES, TOPIC, entry, old_line, write_site
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Reprocess = Callable[..., Ran]
+from tests.unit.redrive_rig import ENTRIES, TOPIC
+from tests.unit.reprocess_cli_rig import Reprocess, name, runner, site_here
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    return write_site(tmp_path, ENTRIES)
+    return site_here(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def reprocess(site: Path, capsys: pytest.CaptureFixture[str]) -> Reprocess:
-    def run(*arguments: str) -> Ran:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        said = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    return runner(capsys)
 
 
 def messages(site: Path, topic: str = TOPIC) -> Batch:
@@ -56,10 +33,6 @@ def messages(site: Path, topic: str = TOPIC) -> Batch:
         return consumer.consume(1000, 1 << 20, 0.0)
     finally:
         consumer.close()
-
-
-def name(found: Entry) -> str:
-    return found.dlq_id[:12]
 
 
 def test_a_dry_run_tells_everything_and_sends_nothing(site: Path, reprocess: Reprocess) -> None:
@@ -190,46 +163,6 @@ def test_a_trial_topic_is_made_and_counts_apart(site: Path, reprocess: Reprocess
     assert orjson.loads(reprocess("--dry-run", "--json").out)["summary"]["sends"] == 4
 
 
-def test_unknown_versions_and_damage_are_named(site: Path, reprocess: Reprocess) -> None:
-    path = site / "state/dlq/2026-11-22-1.jsonl"
-    lines = [old_line(entry(20)), b'{"schema_version":9}\n', b"{}\n", b'{"schema_version":9}\n']
-    path.write_bytes(b"".join(lines))
-    found = orjson.loads(reprocess("--dry-run", "--json").out)["summary"]
-    assert (found["entries"], found["selected"]) == (9, 9), "version 1 is read"
-    assert found["unknown_versions"] == [
-        {"schema_version": 9, "entries": 2, "where": [f"{path.name}:2", f"{path.name}:4"]}
-    ]
-    assert [(d["file"], d["line"]) for d in found["damaged"]] == [(path.name, 3)]
-    out = reprocess("--dry-run").out
-    assert "2 entries of the unknown schema version 9 (2026-11-22-1.jsonl:2" in out
-    assert "2026-11-22-1.jsonl line 3: " in out
-    assert "schema version is 9" in reprocess("list").err
-
-
-def test_show_tells_payload_reason_and_history(site: Path, reprocess: Reprocess) -> None:
-    reprocess("run", "--yes", "--operator", "radar")
-    first, again = ENTRIES[6], ENTRIES[5]
-    out = reprocess("show", first.dlq_id[:20].upper()).out
-    assert '"idSensor": "RAD-001"' in out
-    assert "unknown sensor: idSensor 'X'" in out
-    assert name(again) in out
-    assert out.rstrip().splitlines()[-1].split()[1:5] == [name(again), name(first), TOPIC, "2"]
-    broken = reprocess("show", ENTRIES[1].dlq_id).out
-    assert "\\xff{broken" in broken
-    assert "this release refuses it again: not JSON" in broken
-    told = orjson.loads(reprocess("show", first.dlq_id, "--json").out)
-    assert [life["dlq_id"] for life in told["lives"]] == [first.dlq_id, again.dlq_id]
-    assert told["payload"]["idSensor"] == "RAD-001"
-
-
-def test_show_raw_is_the_original_bytes(
-    site: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    with pytest.raises(SystemExit):
-        main(["show", ENTRIES[1].dlq_id, "--raw"])
-    assert capfdbinary.readouterr().out == b"\xff{broken"
-
-
 def test_the_ledger_is_printed(site: Path, reprocess: Reprocess) -> None:
     assert reprocess("ledger").out == ""
     reprocess("run", "--yes", "--operator", "radar")
@@ -246,32 +179,6 @@ def test_one_at_a_time(site: Path, reprocess: Reprocess) -> None:
         assert (ran.code, messages(site).values) == (4, [])
         assert "another sda-reprocess" in ran.err
         assert reprocess("run", "--dry-run").code == 0, "looking is always possible"
-
-
-def test_migrate_refuses_beside_a_running_pipeline(site: Path, reprocess: Reprocess) -> None:
-    path = site / "state/dlq/2026-11-22-1.jsonl"
-    path.write_bytes(old_line(entry(20)) + b'{"schema_version":9}\n')
-    told = "2026-11-22-1.jsonl: 1 entries {} as 2, 1 of the unknown version 9 kept"
-    assert told.format("would be rewritten") in reprocess("migrate", "--dry-run").out
-    before = path.read_bytes()
-    fd = os.open(site / "state/lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    ran = reprocess("migrate")
-    assert (ran.code, path.read_bytes()) == (4, before)
-    assert "stop it first" in ran.err
-    os.close(fd)
-    assert told.format("rewritten") in reprocess("migrate").out
-    assert reprocess("migrate").out == "0 files rewritten\n"
-
-
-def test_migrate_says_what_it_leaves_and_who_mends_it(site: Path, reprocess: Reprocess) -> None:
-    path = site / "state/dlq/2026-11-22-1.jsonl"
-    path.write_bytes(old_line(entry(20)) + b"{broken\n")
-    out = reprocess("migrate").out
-    assert "2026-11-22-1.jsonl: 1 entries rewritten as 2, 1 damaged lines kept" in out
-    assert "the next start moves them aside and has their rejects sent again" in out
-    assert path.read_bytes().endswith(b"}\n{broken\n")
-    assert not [*path.parent.glob("*.damaged-*")]
 
 
 def test_help_of_every_command(reprocess: Reprocess) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from sda_pipeline.cli.reprocess.moments import Moment
+from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.cli.reprocess.reprocess_options import (
     DefaultRun,
     TopicParam,
@@ -114,7 +115,7 @@ def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: A
     elif dlq.entries:
         click.echo(views.entry_table(dlq.entries))
     for skipped in dlq.unreadable:
-        click.echo(f"skipped: {skipped.file} line {skipped.line}: {skipped.why}", err=True)
+        click.echo(f"skipped: {skipped.file} line {skipped.line}: {plain(skipped.why)}", err=True)
     click.echo(f"{len(dlq.entries)} of {dlq.total} entries", err=True)
 
 
@@ -209,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - never a traceback
         found = _as_sda_error(error)
         with contextlib.suppress(OSError):
-            print(found, file=sys.stderr, flush=True)
+            print(plain(str(found)), file=sys.stderr, flush=True)
         sys.exit(found.exit_code)
     sys.exit(ExitCode.DONE)
 

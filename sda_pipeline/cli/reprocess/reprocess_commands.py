@@ -13,6 +13,7 @@ from sda_pipeline.broker.connect import open_producer
 from sda_pipeline.cli.reprocess import gathering
 from sda_pipeline.cli.reprocess import reprocess_views as views
 from sda_pipeline.cli.reprocess.pipeline_place import Judges, Place, judges_of, locked
+from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.cli.reprocess.redriving import Redriver
 from sda_pipeline.cli.reprocess.reprocess_summary import summary_of, summary_text
 from sda_pipeline.clock import Clock
@@ -174,10 +175,13 @@ class Story:
         """For a person."""
         facts = views.entry_record(self.entry)
         width = max(map(len, facts))
-        lines = [f"{name:<{width}}  {'-' if v is None else v}" for name, v in facts.items()]
+        lines = [
+            f"{name:<{width}}  {'-' if fact is None else plain(str(fact))}"
+            for name, fact in facts.items()
+        ]
         lines += ["", "payload", views.payload_text(self.entry)]
         if self.readable:
-            lines += ["", f"this release refuses it again: {self.readable}"]
+            lines += ["", f"this release refuses it again: {plain(self.readable)}"]
         if len(self.lives) > 1:
             lines += ["", "lives of this record", views.entry_table(self.lives)]
         if self.sendings:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sda_pipeline.cli.reprocess.broker_front import Front
 from sda_pipeline.cli.reprocess.pipeline_place import Judges
+from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.dlq.reading import Skipped
 from sda_pipeline.dlq.redrive import Outcome, Verdict
 from sda_pipeline.limits import SECOND_NS
@@ -117,8 +118,10 @@ def summary_text(summary: dict[str, Any]) -> str:
     Console(file=text, width=100).print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     lines += map(_unknown_text, summary["unknown_versions"])
-    lines += [f"skipped: {d['file']} line {d['line']}: {d['why']}" for d in summary["damaged"]]
-    lines += [f"warning: {warning}" for warning in summary["warnings"]]
+    lines += [
+        f"skipped: {d['file']} line {d['line']}: {plain(d['why'])}" for d in summary["damaged"]
+    ]
+    lines += [f"warning: {plain(warning)}" for warning in summary["warnings"]]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.redrive import Outcome, Sending, Verdict, name_of, root_of
 from sda_pipeline.limits import SECOND_NS
@@ -17,7 +18,8 @@ TEXT_MAX = 4_000  # characters of a payload that is no JSON
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Left-aligned columns under their heads; ``-`` for None. Rich takes seconds for thousands."""
-    cells = [[*map(str, head)], *(["-" if cell is None else str(cell) for cell in r] for r in rows)]
+    shown = (["-" if cell is None else plain(str(cell)) for cell in row] for row in rows)
+    cells = [[*map(str, head)], *shown]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[-1] = 0
     form = "  ".join(f"{{:<{width}}}" for width in widths)
@@ -111,7 +113,7 @@ def payload_text(entry: Entry) -> str:
     payload = payload_of(entry)
     if not isinstance(payload, str):
         return json.dumps(payload, indent=2)
-    text = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in payload)
+    text = plain(payload, keep="\n")
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text)} characters)"
 
 
