@@ -117,10 +117,29 @@ def test_filters(arguments: list[str], expected: list[int] | None, reprocess: Re
         (["run", "--yes", "--target-topic", ""], 2, "'' is empty; leave the option out to send to"),
         (["run", "--yes", "--target-topic="], 2, "'' is empty; leave the option out"),
         (["run", "--yes", "--target-topic", " "], 2, "' ' is not the name of a topic"),
-        (["run", "--yes", "--rate", "0"], 2, "0 is not in the range"),
+        (["run", "--yes", "--rate", "0"], 2, "'0' is no rate: give records a second, above 0"),
+        (["run", "--yes", "--rate", "nan"], 2, "'nan' is no rate"),
+        (["run", "--yes", "--rate", "inf"], 2, "'inf' is no rate"),
+        (["--state", "state", "--topology", "topology.yaml", "list"], 2, "give one of them"),
+        (["run", "list"], 2, "unexpected extra argument (list)"),
+        (["--state", "state", "nonsense"], 2, "no such command 'nonsense'"),
         (["show", "zz"], 2, "there is none in the DLQ"),
         (["show", ""], 2, "8 entries begin so"),
-        (["list", "--state", "nowhere"], 3, "name one that was started once"),
+        *[
+            (
+                [*command, "--state", "nowhere"],
+                3,
+                "nowhere: there is none; name the state",
+            )
+            for command in (
+                ["list"],
+                ["run", "--dry-run"],
+                ["run", "--yes"],
+                ["ledger"],
+                ["migrate"],
+                ["show", "ab"],
+            )
+        ],
         (["list", "--topology", "none.yaml"], 3, "none.yaml"),
         (["nonsense"], 2, "no such command"),
     ],
@@ -151,6 +170,37 @@ def test_it_asks_on_a_terminal(
     assert ran.out.rstrip().endswith(f"sent {sent} records" if sent else "nothing was sent")
     total = sum(len(messages(site, t).values) for t in (TOPIC, "sda.obs.optical"))
     assert total == sent
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--state", "state", "list", "--json", "--operator", "radar"),
+        ("--json", "--operator", "radar", "list", "--state=state"),
+        ("list", "--json", "--operator", "radar"),
+        ("--topology", "topology.yaml", "--operator", "radar", "--json", "list"),
+    ],
+)
+def test_options_may_stand_before_the_command(
+    arguments: tuple[str, ...], reprocess: Reprocess
+) -> None:
+    ran = reprocess(*arguments)
+    assert (ran.code, len(ran.out.splitlines())) == (0, 6), ran.err
+    assert reprocess("--operator", "list", "--dry-run").err.startswith(
+        "cannot select entries of list"
+    )
+
+
+def test_what_was_never_started_does_not_look_like_no_rejects(
+    site: Path, reprocess: Reprocess
+) -> None:
+    (site / "state/topology.json").rename(site / "elsewhere.json")
+    for command in (["list"], ["run", "--dry-run"], ["run", "--yes"], ["ledger"], ["migrate"]):
+        ran = reprocess(*command)
+        assert (ran.code, ran.out) == (3, ""), command
+        assert (
+            "it has no topology.json; name the state directory of one that was started" in ran.err
+        )
 
 
 def test_a_trial_topic_is_made_and_counts_apart(site: Path, reprocess: Reprocess) -> None:

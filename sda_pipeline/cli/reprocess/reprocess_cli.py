@@ -15,6 +15,7 @@ from sda_pipeline.cli.reprocess.moments import Moment
 from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.cli.reprocess.reprocess_options import (
     DefaultRun,
+    RateParam,
     TopicParam,
     filter_options,
     json_option,
@@ -56,7 +57,7 @@ def cli() -> None:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0.0, 1_000_000.0, min_open=True),
+    type=RateParam(),
     metavar="N",
     help="At most so many records a second.  [default: as fast as the broker takes them]",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from sda_pipeline.vocabulary import ErrorKind
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT = "run"
+RATE_MAX = 1_000_000.0
 
 
 class DefaultRun(click.Group):
@@ -30,10 +32,44 @@ class DefaultRun(click.Group):
             return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks_help = args[:1] in (["-h"], ["--help"])
-        if not args or (args[0].startswith("-") and not asks_help):
+        if args[:1] in (["-h"], ["--help"]):
+            return super().parse_args(ctx, args)
+        at = self._first_argument(args)
+        if at == len(args):
             args = [DEFAULT, *args]
+        else:  # options may stand before the command, as most tools take them
+            args = [args[at], *args[:at], *args[at + 1 :]]
         return super().parse_args(ctx, args)
+
+    def _first_argument(self, args: Sequence[str]) -> int:
+        """Where the first one stands that is neither an option of ``run`` nor the value of one."""
+        options = {
+            name: option
+            for option in self.commands[DEFAULT].params
+            if isinstance(option, click.Option)
+            for name in option.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-"):
+            option = options.get(args[at])
+            at += 1 if option is None or option.is_flag else 2
+        return min(at, len(args))
+
+
+class RateParam(click.ParamType):  # type: ignore[type-arg]
+    """Records a second."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = math.nan
+        if not 0.0 < rate <= RATE_MAX:
+            why = f"{value!r} is no rate: give records a second, above 0 and up to {RATE_MAX:,.0f}"
+            self.fail(why, param, ctx)
+        return rate
 
 
 class TopicParam(click.ParamType):  # type: ignore[type-arg]
@@ -62,12 +98,12 @@ place_options = _options(
     click.option(
         "--state",
         type=click.Path(path_type=Path),
-        help="State directory of the pipeline.  [default: 'state' of the topology]",
+        help="State directory of the pipeline.  [default: that of the topology]",
     ),
     click.option(
         "--topology",
         type=click.Path(path_type=Path),
-        help="Topology file of the pipeline.  [default: topology.yaml]",
+        help="Or its topology file.  [default: topology.yaml]",
     ),
 )
 filter_options = _options(
@@ -75,7 +111,8 @@ filter_options = _options(
         "--error-kind", "kinds", multiple=True, metavar="KIND",
         type=click.Choice([str(kind) for kind in ErrorKind], case_sensitive=False),
         help="Only entries of this kind; may be given again. "
-        f"One of {', '.join(str(kind) for kind in ErrorKind)}.",
+        f"One of {', '.join(str(kind) for kind in ErrorKind)} "
+        f"({ErrorKind.RETRY_BUDGET_EXHAUSTED}: reserved, no release has written it so far).",
     ),
     click.option(
         "--operator", "operators", multiple=True, metavar="NAME",
