@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.errors import ExitCode, NotRunning, SdaError, UsageError
+from sda_pipeline.errors import ExitCode, InvalidConfiguration, NotRunning, SdaError, UsageError
 from sda_pipeline.topology import SUPERVISOR, load_inputs, load_topology
-from supervisor import logtail, picture
+from supervisor import logtail, named_files, picture
 from supervisor.control import ask
 from supervisor.options import state_of, state_option
 from supervisor.session import resolved_topology
@@ -125,12 +125,15 @@ def audit(state: Path | None, as_json: bool) -> int:
 @click.command()
 @click.argument("topology", type=click.Path(path_type=Path))
 def validate(topology: Path) -> None:
-    """Check a topology file and what it names.
+    """Check a topology file and the files it names.
 
-    Reports every fault of the TOPOLOGY file at once, then those of its catalogue and sensors.
+    Reports every fault of the TOPOLOGY file at once, then those of its catalogue, its sensors and
+    the files of its section kafka. Asks no broker, no store, and for no secret.
     """
     found = load_topology(topology)
     inputs = load_inputs(found)
+    if faults := named_files.missing(found):
+        raise InvalidConfiguration("use what the topology names", faults, "correct section kafka")
     refused = len(inputs.catalogue.refused)
     click.echo(f"{topology}: valid")
     click.echo(f"  {len(found.operators)} operators, {len(found.edges)} edges")
@@ -138,6 +141,8 @@ def validate(topology: Path) -> None:
         f"  {inputs.catalogue.n} objects, {refused} refused; {len(inputs.sensors.ids)} sensors"
     )
     click.echo(f"  catalogue hash {inputs.hash:016x}")
+    for note in named_files.notes(found):
+        click.echo(f"  note: {note}")
 
 
 @click.command()
