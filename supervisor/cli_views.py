@@ -63,11 +63,20 @@ def effects(state: Path | None, as_json: bool) -> None:
 @click.argument("operator")
 @state_option
 @click.option("--follow", "-f", is_flag=True, help="Go on and print each new line; Ctrl-C ends.")
-@click.option("--lines", "-n", default=100, show_default=True, type=click.IntRange(0, 100_000))
+@click.option(
+    "--lines",
+    "-n",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="Begin with the last N lines.",
+)
 def logs(operator: str, state: Path | None, follow: bool, lines: int) -> None:
     """Print the log of an operator.
 
-    OPERATOR is a name of the topology, or 'supervisor'. One JSON event a line.
+    OPERATOR is a name of the topology, or 'supervisor'. One JSON event a line, with its time in UTC
+    ('at'); the operators' own files have it as 'ts_ns'.
     """
     topology = resolved_topology(state_of(state))
     if operator not in (*topology.names, SUPERVISOR):
@@ -77,7 +86,7 @@ def logs(operator: str, state: Path | None, follow: bool, lines: int) -> None:
     if not path.exists():
         raise SdaError(f"show the log of {operator}", "it was never started", "start the pipeline")
     found = logtail.follow(path, lines, SystemClock()) if follow else logtail.tail(path, lines)
-    _until_interrupted(found)
+    _until_interrupted(map(logtail.readable, found))
 
 
 @click.command()
