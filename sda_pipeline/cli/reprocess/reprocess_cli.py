@@ -42,6 +42,10 @@ def cli() -> None:
     Without a command the options are those of 'run'. A re-injected record keeps its bytes, key and
     timestamp and takes the normal path: an old one counts as late, a known one as a duplicate. It
     works on a running and on a stopped pipeline.
+
+    \b
+    Exit codes: 0 done, 1 internal fault or interrupted, 2 wrong usage, 3 invalid configuration, 4
+    another one runs (migrate: the pipeline does), 7 state corrupt, 8 broker or disk unreachable.
     """
 
 
@@ -67,7 +71,7 @@ def cli() -> None:
     is_flag=True,
     help="Also send what is known, was refused after 3 re-injections, or is quarantined.",
 )
-@json_option
+@json_option("One object at the end: summary and entries.")
 def run(
     state: Path | None, topology: Path | None, as_json: bool, target_topic: str | None,
     dry_run: bool, rate: float | None, yes: bool, force: bool, **filters: Any,
@@ -77,8 +81,7 @@ def run(
     Tells for every entry what would happen: re-injected, late (and by how much), refused again (and
     why), known, came back (it was refused again: its newer entry stands for it) or skipped (and
     why). Then asks, sends, and writes it down in reprocess.sqlite in the state directory. Whatever
-    it is stopped by, run it again: nothing takes effect twice. --json prints one object at the end:
-    summary and entries.
+    it is stopped by, run it again: nothing takes effect twice.
     """
     from sda_pipeline.cli.reprocess.reprocess_commands import RunOptions, redrive
 
@@ -102,9 +105,9 @@ def run(
 @cli.command("list", context_settings=CONTEXT)
 @place_options
 @filter_options
-@json_option
+@json_option("One object a line.")
 def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: Any) -> None:
-    """List entries of the DLQ, oldest first. --json: one object a line."""
+    """List entries of the DLQ, oldest first."""
     from sda_pipeline.cli.reprocess import reprocess_views as views
     from sda_pipeline.cli.reprocess.reprocess_commands import list_entries
 
@@ -124,9 +127,9 @@ def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: A
 @click.argument("dlq_id")
 @place_options
 @click.option("--raw", is_flag=True, help="Only the original bytes.")
-@json_option
+@json_option("One object.")
 def show(dlq_id: str, state: Path | None, topology: Path | None, raw: bool, as_json: bool) -> None:
-    """Show one entry: payload, reason, attempts, history. --json: one object.
+    """Show one entry: payload, reason, attempts, history.
 
     DLQ_ID may be shortened, as far as it stays unambiguous.
     """
@@ -141,9 +144,9 @@ def show(dlq_id: str, state: Path | None, topology: Path | None, raw: bool, as_j
 
 @cli.command(context_settings=CONTEXT)
 @place_options
-@json_option
+@json_option("One object a line.")
 def ledger(state: Path | None, topology: Path | None, as_json: bool) -> None:
-    """Print what was re-injected, oldest first. --json: one object a line.
+    """Print what was re-injected, oldest first.
 
     'unconfirmed' is a sending that was stopped before the broker's acknowledgement was written
     down; the next run finds out, or sends it again, which has no second effect.

@@ -126,6 +126,8 @@ filter_options = _options(
         "--until", type=MomentParam(), metavar="TIME", help="Only what was refused before then.",
     ),
 )  # fmt: skip
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="For programs, see each command."
-)
+
+
+def json_option(says: str) -> Callable[[F], F]:
+    """``--json``, and what it prints."""
+    return click.option("--json", "as_json", is_flag=True, help=says)

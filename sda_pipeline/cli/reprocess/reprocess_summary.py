@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from sda_pipeline.cli.reprocess.broker_front import Front
 from sda_pipeline.cli.reprocess.pipeline_place import Judges
@@ -41,6 +37,7 @@ def summary_of(
         "entries": total,
         "selected": len(outcomes),
         "sends": sum(outcome.sends for outcome in outcomes),
+        "forced": sum(o.sends for o in outcomes if o.verdict is Verdict.KNOWN),
         "verdicts": {str(verdict): verdicts[verdict] for verdict in Verdict},
         "late_by_s": {"least": min(late), "most": max(late)} if late else None,
         "refused_again": verdicts[Verdict.REFUSED],
@@ -105,24 +102,36 @@ def _at_the_broker(outcomes: Sequence[Outcome], fronts: Mapping[str, Front]) -> 
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The same for a person."""
-    table = Table(title=f"{summary['selected']} of {summary['entries']} entries", box=None)
-    table.add_column("verdict")
-    table.add_column("entries", justify="right")
-    table.add_column("")
-    for verdict, count in summary["verdicts"].items():
-        late = summary["late_by_s"] if verdict == Verdict.LATE else None
-        span = f"; by {late['least']:.3f} to {late['most']:.3f} s" if late else ""
-        table.add_row(verdict, str(count), (_MEANING[Verdict(verdict)] + span) if count else "")
-    table.add_row("to be sent", str(summary["sends"]), "", style="bold")
-    text = io.StringIO()
-    Console(file=text, width=100).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    rows = [
+        (verdict, str(count), _meaning(Verdict(verdict), summary) if count else "")
+        for verdict, count in summary["verdicts"].items()
+    ]
+    rows.append(("to be sent", str(summary["sends"]), ""))
+    names, numbers = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:2])
+    lines = [f"{summary['selected']} of {summary['entries']} entries are meant"]
+    lines += [
+        f"  {name:<{names}}  {number:>{numbers}}  {says}".rstrip() for name, number, says in rows
+    ]
     lines += map(_unknown_text, summary["unknown_versions"])
     lines += [
         f"skipped: {d['file']} line {d['line']}: {plain(d['why'])}" for d in summary["damaged"]
     ]
     lines += [f"warning: {plain(warning)}" for warning in summary["warnings"]]
     return "\n".join(lines)
+
+
+def _meaning(verdict: Verdict, summary: dict[str, Any]) -> str:
+    says = _MEANING[verdict]
+    if verdict is Verdict.LATE:
+        least, most = (f"{summary['late_by_s'][bound]:.3f}" for bound in ("least", "most"))
+        return f"{says}; by {least} s" if least == most else f"{says}; by {least} to {most} s"
+    if verdict is Verdict.KNOWN and summary["forced"]:
+        return f"{says}; {summary['forced']} sent all the same, to count as duplicate or late"
+    return says
+
+
+def _damaged_text(found: dict[str, Any]) -> str:
+    return f"skipped: {found['file']} line {found['line']}: {plain(found['why'])}"
 
 
 def _unknown_text(found: dict[str, Any]) -> str:
