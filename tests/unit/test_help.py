@@ -20,7 +20,7 @@ CODES = {
     "sda-sim": {0, 1, 2, 3, 7, 8},
     "sda-reprocess": {0, 1, 2, 3, 4, 7, 8},
 }
-VAGUE = ("see each command", "0.0<x<")  # says nothing; click's own form of an open range
+VAGUE = "see each command"
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -34,7 +34,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 def test_every_option_says_what_it_means(name: str, command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=name))
     assert re.search(r"^  [A-Z][^\n]+", text, re.MULTILINE), "it says what the command does"
-    assert [word for word in VAGUE if word in text] == []
+    assert VAGUE not in text
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, option.name
