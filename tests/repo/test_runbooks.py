@@ -8,14 +8,17 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import click
 import pytest
 
+from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.cli.reprocess.reprocess_cli import cli as reprocess
 from sda_pipeline.cli.sim.main import cli as sim
+from sda_pipeline.topology import S3Settings, load_topology
 from sda_pipeline.vocabulary import ErrorKind
 from supervisor.cli import cli as supervisor
 
@@ -138,3 +141,24 @@ def test_every_event_that_is_not_routine_is_in_a_runbook() -> None:
     lacking = {name for name in events() - ROUTINE if f"`{name}`" not in text}
     assert lacking == set()
     assert events() >= ROUTINE - {"disk_reserve_back"}
+
+
+def test_the_example_for_kafka_and_s3_leaves_no_setting_out() -> None:
+    path = RUNBOOKS / "topology-kafka-s3.yaml"
+    found, text = load_topology(path), path.read_text()
+    assert found.kafka.sasl
+    assert found.kafka.tls
+    assert found.s3 is not None
+    settings = {field.name for kind in (KafkaSettings, S3Settings) for field in fields(kind)}
+    assert {name for name in settings if not re.search(rf"\b{name}:", text)} == set()
+
+
+def test_rights_are_told_for_everything_that_writes() -> None:
+    """The pipeline only reads; ``sda-reprocess`` and ``sda-sim`` produce and create topics."""
+    for text in (
+        (ROOT / "README.md").read_text(),
+        (RUNBOOKS / "topology-kafka-s3.yaml").read_text(),
+    ):
+        told = re.sub(r"\s+#?\s*", " ", text.partition("Rights")[2][:400])
+        for word in ("sda-reprocess", "sda-sim", "Describe", "Write", "Create", "--target-topic"):
+            assert word in told, word
