@@ -18,6 +18,9 @@ import pytest
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.cli.reprocess.reprocess_cli import cli as reprocess
 from sda_pipeline.cli.sim.main import cli as sim
+from sda_pipeline.dlq.quarantine_file import NAME as QUARANTINE
+from sda_pipeline.dlq.reprocess_ledger import FILE_NAME as SENDINGS
+from sda_pipeline.state.subscriber_store import FILE_NAME as EFFECTS
 from sda_pipeline.topology import S3Settings, load_topology
 from sda_pipeline.vocabulary import ErrorKind
 from supervisor.cli import cli as supervisor
@@ -162,3 +165,22 @@ def test_rights_are_told_for_everything_that_writes() -> None:
         told = re.sub(r"\s+#?\s*", " ", text.partition("Rights")[2][:400])
         for word in ("sda-reprocess", "sda-sim", "Describe", "Write", "Create", "--target-topic"):
             assert word in told, word
+
+
+def test_every_file_that_can_be_corrupt_has_its_advice() -> None:
+    text = (RUNBOOKS / "README.md").read_text()
+    advice = text.partition("## State corrupt (7)")[2].partition("\n## ")[0]
+    files = (QUARANTINE, SENDINGS, EFFECTS, "alerts.sqlite")
+    assert [name for name in files if f"- `{name}`: " not in advice] == []
+    assert "another sda-reprocess has" in text
+    assert "its schema version is" in text.partition("## Audit")[2]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_target_of_make_is_one(page: Path) -> None:
+    targets = {*re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+    named = {*re.findall(r"(?:^    |`)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE)}
+    assert named <= targets
+    if page.name == "README.md" and page.parent == ROOT:
+        assert named >= {"run", "test", "test-kafka", "test-s3"}
+        assert not re.search(r"^    make [^#]*, make ", page.read_text(), re.MULTILINE)
