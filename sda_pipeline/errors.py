@@ -63,12 +63,6 @@ class NotRunning(SdaError):
     exit_code = ExitCode.NOT_RUNNING
 
 
-class BudgetSpent(SdaError):
-    """An operator died more often than its restart budget allows."""
-
-    exit_code = ExitCode.BUDGET_SPENT
-
-
 class StateCorrupt(SdaError):
     """State on disk is damaged and cannot be repaired without a person."""
 

@@ -35,7 +35,6 @@ WINDOW_PANES = 6  # 30 s window
 LOOKAHEAD_PANES = 6  # an encounter is evaluated from so many panes before its own
 PANES_PER_ENCOUNTER = WINDOW_PANES + LOOKAHEAD_PANES  # panes j .. j + 11 can use a row of pane j
 SCHEDULE_AHEAD_NS = 120 * SECOND_NS
-TIME_MIN_NS = 0
 TIME_END_NS = 1 << 62  # the watermark of an END frame: later than any event
 EVALUATE_EVERY_NS = 100_000_000  # dirty encounters are evaluated at most so often
 CLOSED_ALERT_KEPT_NS = 3600 * SECOND_NS

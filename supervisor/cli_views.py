@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.errors import ExitCode, NotRunning, SdaError, UsageError
+from sda_pipeline.errors import ExitCode, InvalidConfiguration, NotRunning, SdaError, UsageError
 from sda_pipeline.topology import SUPERVISOR, load_inputs, load_topology
-from supervisor import logtail, picture
+from supervisor import logtail, named_files, picture
 from supervisor.control import ask
 from supervisor.options import state_of, state_option
 from supervisor.session import resolved_topology
@@ -63,11 +63,20 @@ def effects(state: Path | None, as_json: bool) -> None:
 @click.argument("operator")
 @state_option
 @click.option("--follow", "-f", is_flag=True, help="Go on and print each new line; Ctrl-C ends.")
-@click.option("--lines", "-n", default=100, show_default=True, type=click.IntRange(0, 100_000))
+@click.option(
+    "--lines",
+    "-n",
+    default=100,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    metavar="N",
+    help="Begin with the last N lines.",
+)
 def logs(operator: str, state: Path | None, follow: bool, lines: int) -> None:
     """Print the log of an operator.
 
-    OPERATOR is a name of the topology, or 'supervisor'. One JSON event a line.
+    OPERATOR is a name of the topology, or 'supervisor'. One JSON event a line, with its time in UTC
+    ('at'); the operators' own files have it as 'ts_ns'.
     """
     topology = resolved_topology(state_of(state))
     if operator not in (*topology.names, SUPERVISOR):
@@ -77,7 +86,7 @@ def logs(operator: str, state: Path | None, follow: bool, lines: int) -> None:
     if not path.exists():
         raise SdaError(f"show the log of {operator}", "it was never started", "start the pipeline")
     found = logtail.follow(path, lines, SystemClock()) if follow else logtail.tail(path, lines)
-    _until_interrupted(found)
+    _until_interrupted(map(logtail.readable, found))
 
 
 @click.command()
@@ -125,12 +134,15 @@ def audit(state: Path | None, as_json: bool) -> int:
 @click.command()
 @click.argument("topology", type=click.Path(path_type=Path))
 def validate(topology: Path) -> None:
-    """Check a topology file and what it names.
+    """Check a topology file and the files it names.
 
-    Reports every fault of the TOPOLOGY file at once, then those of its catalogue and sensors.
+    Reports every fault of the TOPOLOGY file at once, then those of its catalogue, its sensors and
+    the files of its section kafka. Asks no broker, no store, and for no secret.
     """
     found = load_topology(topology)
     inputs = load_inputs(found)
+    if faults := named_files.missing(found):
+        raise InvalidConfiguration("use what the topology names", faults, "correct section kafka")
     refused = len(inputs.catalogue.refused)
     click.echo(f"{topology}: valid")
     click.echo(f"  {len(found.operators)} operators, {len(found.edges)} edges")
@@ -138,6 +150,8 @@ def validate(topology: Path) -> None:
         f"  {inputs.catalogue.n} objects, {refused} refused; {len(inputs.sensors.ids)} sensors"
     )
     click.echo(f"  catalogue hash {inputs.hash:016x}")
+    for note in named_files.notes(found):
+        click.echo(f"  note: {note}")
 
 
 @click.command()

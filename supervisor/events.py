@@ -32,5 +32,4 @@ class Event(StrEnum):
     COMPLETE = "complete"
     STOPPED = "stopped"
     SIGNAL = "signal"
-    CONTROL_REFUSED = "control_refused"
     CRASHED = "crashed"  # a fault of the supervisor itself

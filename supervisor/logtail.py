@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import msgspec
 
 from sda_pipeline.clock import Clock
 from sda_pipeline.limits import KIB
+from sda_pipeline.records.time_text import format_time
 
 TAIL_BYTES_MAX = 256 * KIB
 _POLL_S = 0.2
+_STAMP = re.compile(r'\{"ts_ns":(\d{1,19}),', re.ASCII)  # how worker.write_event begins a line
 
 
 def tail(path: Path, lines: int, offset: int = 0) -> list[str]:
@@ -28,6 +31,14 @@ def tail(path: Path, lines: int, offset: int = 0) -> list[str]:
     if start > offset:
         found = found[1:]  # cut in the middle
     return found[-lines:] if lines else []
+
+
+def readable(line: str) -> str:
+    """An operator's event with its time as the supervisor's log has it: so two can be compared."""
+    match = _STAMP.match(line)
+    if match is None:
+        return line
+    return f'{{"at":"{format_time(int(match[1]))[:23]}Z",{line[match.end() :]}'
 
 
 def last_error(path: Path, offset: int) -> str | None:

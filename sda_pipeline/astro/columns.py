@@ -126,14 +126,3 @@ def inverse(lower: Lower) -> list[list[F8]]:
             out_row.append(value)
         out.append(out_row)
     return out
-
-
-def positive_definite(matrix: F8) -> npt.NDArray[np.bool_]:
-    """Which of the symmetric f8[m,n,n] (lower triangle read) are positive definite; NaN is not."""
-    size = matrix.shape[1]
-    with np.errstate(all="ignore"):
-        _, pivots = factor([[matrix[:, i, j] for j in range(i + 1)] for i in range(size)])
-    good = np.ones(len(matrix), np.bool_)
-    for pivot in pivots:
-        good &= (pivot > 0.0) & np.isfinite(pivot)
-    return good

@@ -44,11 +44,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class DlqFiles:
     """The one writer. ``marks`` are durable; ``faults`` tells what opening found and repaired."""
 
-    def __init__(self, directory: Path, hit: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, directory: Path, hit: Callable[[str], None] = lambda _: None, *, repair: bool = True
+    ) -> None:
         """Open: cut a torn last line, sync what was found, bring the marks up to date.
 
-        ``hit`` is called with the name of each step's failpoint. Unreachable when the directory
-        cannot be used.
+        ``hit`` is called with the name of each step's failpoint. ``repair``: also move damaged
+        lines aside, for whoever is there to send their rejects again. Unreachable when the
+        directory cannot be used.
         """
         self.directory = directory
         self._file = -1
@@ -56,13 +59,13 @@ class DlqFiles:
         self._oldest = ""  # what lies before this file is expired
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open(hit)
+            self._open(hit, repair=repair)
         except OSError as error:
             self.close()
             hint = "check that the directory is yours and has space"
             raise Unreachable(f"open the DLQ in {directory}", str(error), hint) from error
 
-    def _open(self, hit: Callable[[str], None]) -> None:
+    def _open(self, hit: Callable[[str], None], *, repair: bool) -> None:
         files = jsonl_files(self.directory)
         self.faults = [_cut_torn_line(files[-1])] if files else []
         hit("recovery_cut")
@@ -73,7 +76,8 @@ class DlqFiles:
         start = names.index(derived.first_unsynced) if derived.first_unsynced else 0
         for path in files[start:]:
             _sync(path)
-        self._repair(files, hit)
+        if repair:
+            self._repair(files, hit)
         if files:
             self._use(files[-1])
         hit("recovery_synced")

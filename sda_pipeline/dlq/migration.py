@@ -5,14 +5,15 @@ newest file by its length. So the newest file is never rewritten: a new, empty o
 it, and the marks moved there; then it is an old one. An old one is replaced whole, by rename. A
 kill leaves each file old or new, and a second run does the rest.
 
-Lines nobody can read (damaged, or of an unknown version) are copied byte for byte.
+Lines nobody can read (damaged, or of an unknown version) are copied byte for byte: moving damaged
+ones aside is the dlq-sink's, whose sources then send their rejects again.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +57,13 @@ def _look_at(path: Path) -> Found:
     return Found(path, old, newest, unknown, damaged)
 
 
-def migrate(directory: Path, now_ns: int) -> Iterator[Found]:
+def migrate(
+    directory: Path, now_ns: int, report: Callable[[str], None] = lambda _: None
+) -> Iterator[Found]:
     """Rewrite what is old, file by file; yields each that was, as it was before.
 
-    The caller holds the lock of the state directory: no dlq-sink may run. Errors as ``DlqFiles``.
+    ``report`` hears what was mended on the way. The caller holds the lock of the state directory:
+    no dlq-sink may run. Errors as ``DlqFiles``.
     """
     for leftover in directory.glob(f"*{_TEMPORARY}"):
         leftover.unlink()
@@ -67,7 +71,9 @@ def migrate(directory: Path, now_ns: int) -> Iterator[Found]:
     if not found:
         return
     # 1 a torn line is cut, a new file begun if the newest is old, and the marks moved to it
-    with DlqFiles(directory) as files:
+    with DlqFiles(directory, repair=False) as files:
+        for fault in files.faults:
+            report(fault)
         if found[-1].path == jsonl_files(directory)[-1]:
             files.begin_next(now_ns)
     failpoints.hit("reprocess-migrate.after_rotate")

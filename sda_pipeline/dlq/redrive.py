@@ -1,4 +1,4 @@
-"""What becomes of a DLQ entry that is re-injected: filters, verdicts, order. Pure; sends nothing.
+"""What becomes of a DLQ entry that is re-injected: verdicts and order. Pure; sends nothing.
 
 A record that is refused again comes back as another entry of the same root with one attempt more:
 those are its *lives*, and only the newest is ever sent. What an entry's verdict rests on comes in
@@ -28,6 +28,7 @@ class Verdict(StrEnum):
 
     REINJECT = "re-injected"  # sent, and judged like any other record
     LATE = "late"  # sent, and counted late: its event time is below the watermark
+    REFUSED = "refused again"  # sent, and refused again, with one attempt more; then never late
     KNOWN = "known"  # taken or sent before; not sent without --force, absorbed with it
     CAME_BACK = "came back"  # it was sent and refused again: its newer life stands for it
     SKIPPED = "skipped"
@@ -60,28 +61,6 @@ class Intent(NamedTuple):
     expected: str
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which entries are meant; all that are set must hold. Empty or None: no filter. Times in ns,
-    of the rejection: from ``since_ns`` on, before ``until_ns``.
-    """
-
-    kinds: frozenset[str] = frozenset()
-    operators: frozenset[str] = frozenset()
-    since_ns: int | None = None
-    until_ns: int | None = None
-
-    def match(self, entry: Entry) -> bool:
-        """Whether the entry is meant."""
-        at = entry.timestamp_unix_ms * _MS_NS
-        return (
-            (not self.kinds or entry.error_kind in self.kinds)
-            and (not self.operators or entry.operator in self.operators)
-            and (self.since_ns is None or at >= self.since_ns)
-            and (self.until_ns is None or at < self.until_ns)
-        )
-
-
 def name_of(entry: Entry) -> str:
     """Its ``dlq_id``; an entry without one of ours is named by its coordinates."""
     if _IS_NAME.fullmatch(entry.dlq_id):
@@ -95,6 +74,11 @@ def name_of(entry: Entry) -> str:
 def root_of(entry: Entry) -> str:
     """The name of the record's first life."""
     return entry.root if _IS_NAME.fullmatch(entry.root) else name_of(entry)
+
+
+def is_key(text: str) -> bool:
+    """Whether it is a key as our entries hold it: bytes as Latin-1."""
+    return text.isascii() or max(text) <= "\xff"
 
 
 def timestamp_of(entry: Entry) -> int:
@@ -140,7 +124,8 @@ class Facts:
     event_ns: int | None = None  # None: it cannot be read
     unreadable: str = ""  # then: why this release refuses it again
     in_log: bool = False  # the reader has an observation of this object, pane and id
-    edge_ns: int = 0  # below it, an event is late in the partition it came from
+    edge_ns: int = 0  # below it, an event is late in the partition it would go to
+    partition: int | None = None  # that one; None: nobody knows, it is taken to be the one it left
     sent: Sending | None = None  # its newest sending to that topic
     newer: Life | None = None
     same_inputs: bool = False  # the catalogue, sensors and physics it was judged by are in use
@@ -156,7 +141,6 @@ class Outcome:
     why: str
     sends: bool
     late_by_ns: int = 0
-    again: str = ""  # why it will be refused again, as far as can be told
 
     @property
     def attempts(self) -> int:
@@ -167,6 +151,12 @@ class Outcome:
     def unconfirmed(self) -> bool:
         """An earlier run was stopped between producing it and writing down that it was."""
         return self.facts.sent is not None and self.facts.sent.done_ns is None
+
+    @property
+    def moves(self) -> bool:
+        """Whether its key leads to another partition than the one it was refused in."""
+        to, reader = self.facts.partition, self.facts.reader
+        return self.sends and bool(reader) and to is not None and to != self.entry.partition
 
     @property
     def settled(self) -> bool:
@@ -206,12 +196,13 @@ def decide(entry: Entry, facts: Facts, *, force: bool) -> Outcome:
     for verdict, why, sends in rules:
         if why:
             return Outcome(entry, facts, verdict, why, sends)
-    again = _refused_again(entry, facts)
+    if again := _refused_again(entry, facts):  # a source asks its rules before the watermark
+        return Outcome(entry, facts, Verdict.REFUSED, again, True)  # noqa: FBT003
     late_by = 0 if facts.event_ns is None else facts.edge_ns - facts.event_ns
     if facts.reader and late_by > 0:
         why = f"by {late_by / SECOND_NS:.3f} s"
-        return Outcome(entry, facts, Verdict.LATE, why, True, late_by, again)  # noqa: FBT003
-    return Outcome(entry, facts, Verdict.REINJECT, "", True, 0, again)  # noqa: FBT003
+        return Outcome(entry, facts, Verdict.LATE, why, True, late_by)  # noqa: FBT003
+    return Outcome(entry, facts, Verdict.REINJECT, "", True)  # noqa: FBT003
 
 
 def _came_back(facts: Facts) -> str:
@@ -252,7 +243,7 @@ def _hopeless(entry: Entry, facts: Facts) -> str:
         return f"{facts.reader} has ended its finite input and reads no further"
     if not entry.original_payload:
         return "its bytes were not kept"
-    if not (entry.key.isascii() or max(entry.key) <= "\xff"):
+    if not is_key(entry.key):
         return "its key is not one of ours"
     if not 0 <= timestamp_of(entry) < _MS_MAX:
         return f"its message timestamp {timestamp_of(entry)} ms is no time"
@@ -260,6 +251,7 @@ def _hopeless(entry: Entry, facts: Facts) -> str:
 
 
 def _refused_again(entry: Entry, facts: Facts) -> str:
+    """Why, as far as can be told beforehand; "" when it cannot."""
     if facts.unreadable:
         return facts.unreadable
     if facts.same_inputs and entry.error_kind == ErrorKind.VALIDATION_FAILED:

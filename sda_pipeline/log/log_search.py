@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sda_pipeline.limits import PANE_NS, SECOND_NS
 from sda_pipeline.log.log_view import LogView
 from sda_pipeline.records.frames import Frame, Part, parse_payload
+from sda_pipeline.records.rows import Rows
 
 SLACK_NS = 60 * SECOND_NS  # event_time settings may have been a little smaller when it was logged
 
@@ -40,6 +41,27 @@ class Lateness(NamedTuple):
     allowed_ns: int
 
 
+class _Near:
+    """Rows that may be among the wanted ones: of their panes, and with the low half of an id. What
+    is wanted is sorted once, not with every record: a log has thousands.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._low_halves = np.unique(wanted.ids[:, 1])
+        self._from = int(wanted.t.min()) // PANE_NS * PANE_NS
+        self._to = (int(wanted.t.max()) // PANE_NS + 1) * PANE_NS
+
+    def of(self, rows: Rows) -> Rows:
+        t, low = rows["t"], rows["id"][:, 1]
+        timely = (t >= self._from) & (t < self._to)
+        if not timely.any():
+            return rows[:0]
+        at = self._low_halves.searchsorted(low)
+        at[at == len(self._low_halves)] = 0
+        near: Rows = rows[timely & (self._low_halves[at] == low)]
+        return near
+
+
 def find(view: LogView, wanted: Wanted, lateness: Lateness) -> set[Key]:
     """Those of the wanted observations that are among the log's rows.
 
@@ -47,15 +69,14 @@ def find(view: LogView, wanted: Wanted, lateness: Lateness) -> set[Key]:
     """
     if not len(wanted.t) or view.end < view.first:
         return set()
-    keys, low_halves = set(wanted.names()), np.unique(wanted.ids[:, 1])
+    keys, near = set(wanted.names()), _Near(wanted)
     first = _first_reaching(view, int(wanted.t.min()) - lateness.max_ns - SLACK_NS)
     past = int(wanted.t.max()) + lateness.allowed_ns + SLACK_NS
     found: set[Key] = set()
     for record in view.records(first):
         rows = parse_payload(record.header, record.payload).rows
-        near = np.isin(rows["id"][:, 1], low_halves)
-        if near.any():
-            rows = rows[near]
+        rows = near.of(rows)
+        if len(rows):
             found |= keys.intersection(_keys(rows["sat"], rows["t"], rows["id"]))
         if record.header.watermark > past:
             break  # every row that follows is of a later time

@@ -28,6 +28,7 @@ from tests.bench.bench_live import LiveOptions, measure_live
 from tests.bench.bench_log_length import measure_log_length
 from tests.bench.bench_loop import compare_finals, measure_loop
 from tests.bench.bench_remote import RemoteOptions, measure_remote
+from tests.bench.bench_reprocess import measure_reprocess
 from tests.bench.bench_restore import measure_restore
 from tests.bench.bench_snapshot import measure_snapshot
 from tests.bench.bench_throughput import measure_throughput
@@ -36,7 +37,9 @@ from tests.process.site import ROOT
 from tests.servers.cache import NotFetched
 
 BUILD = ROOT / "build"
-PHASES = ("throughput", "loop", "live", "snapshot", "log_length", "remote", "restore")
+PHASES = (
+    "throughput", "loop", "live", "snapshot", "log_length", "remote", "restore", "reprocess",
+)  # fmt: skip
 # The input on which pipeline and loop must agree.
 SMALL_OBJECTS, SMALL_HZ, SMALL_MINUTES, SMALL_PER_MINUTE = 60, 60.0, 2.0, 12.0
 
@@ -137,6 +140,11 @@ class Bench:
     def restore(self) -> None:
         """100 MB of correlator state: load to first output, from each rung."""
         self.keep("restore", *measure_restore(self.root / "restore", self.clock, self.say))
+
+    def reprocess(self) -> None:
+        """Ten thousand entries that are already applied."""
+        root = self.root / "reprocess"
+        self.keep("reprocess", *measure_reprocess(root, self.clock, self.say))
 
     def keep(self, phase: str, figures: list[Figure], details: dict[str, Any]) -> None:
         """Add what a phase found."""

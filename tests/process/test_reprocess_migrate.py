@@ -13,7 +13,7 @@ import pytest
 
 from sda_pipeline.dlq.entry import SCHEMA_VERSION, Entry
 from sda_pipeline.dlq.migration import look
-from sda_pipeline.dlq.reading import read_marks
+from sda_pipeline.dlq.reading import jsonl_files, read_marks
 from sda_pipeline.vocabulary import FAILPOINTS
 from tests.process import verdict
 from tests.process.flow import PLAYBACK
@@ -95,4 +95,21 @@ def test_the_files_of_an_upgraded_release_need_no_migration(site: Site, tmp_path
         live.stop()
     versions = [entry.schema_version for entry in in_dlq(site)]
     assert versions == [1] * len(before) + [SCHEMA_VERSION] * len(before)
+    assert verdict.audit_faults(site) == []
+    check_damage(site)
+
+
+def check_damage(site: Site) -> None:
+    """A damaged line is no more and no less to the audit after a migration; a start mends it."""
+    directory = site.state / "dlq"
+    oldest = jsonl_files(directory)[0]
+    lines = oldest.read_bytes().splitlines(keepends=True)
+    oldest.write_bytes(b"".join([b"{" + lines[0], *lines[1:]]))
+    before = verdict.audit_faults(site)
+    assert len(before) > 0
+    assert migrate(site) == 0
+    assert verdict.audit_faults(site) == before
+    with Live(site) as live:
+        live.settle(len(lines))
+        live.stop()
     assert verdict.audit_faults(site) == []

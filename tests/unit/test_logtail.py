@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sda_pipeline.clock import ManualClock
+from sda_pipeline.runtime.worker import write_event
+from supervisor.cli import run
+from supervisor.events import Event
+from supervisor.journal import Journal
 from supervisor.logtail import TAIL_BYTES_MAX, follow, last_error, tail
+from tests.unit.redrive_rig import T0, write_site
 
 
 @pytest.fixture
@@ -53,3 +59,29 @@ def test_follow_gives_whole_lines_as_they_come(log: Path) -> None:
 
     found = follow(log, 1, WritingClock())
     assert [next(found), next(found), next(found)] == ["two", "three", "four"]
+
+
+def test_the_logs_of_operators_and_supervisor_tell_the_time_alike(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clock = ManualClock(T0 + 7_000_001)
+    site = write_site(tmp_path, [])
+    logs = site / "state/logs"
+    logs.mkdir()
+    write_event(clock, "radar", "ready", {"lag": 7})
+    written = capfd.readouterr().err
+    (logs / "radar.jsonl").write_text(written + '{"event":"odd"}\nno json\n')
+    journal = Journal(logs / "supervisor.jsonl", clock)
+    journal.note(Event.READY, operator="radar")
+    journal.close()
+    told = {}
+    for operator in ("radar", "supervisor"):
+        assert run(["logs", operator, "--state", str(site / "state"), "-n", "3"]) == 0
+        told[operator] = capfd.readouterr().out.splitlines()
+    first, *rest = told["radar"]
+    assert first.startswith('{"at":"')
+    assert json.loads(first)["at"] == json.loads(told["supervisor"][0])["at"]
+    assert json.loads(first)["at"] == "2026-11-23T12:00:00.007Z"
+    assert json.loads(first)["lag"] == 7
+    assert rest == ['{"event":"odd"}', "no json"]
+    assert (logs / "radar.jsonl").read_text().startswith(written), "the file stays as it is"

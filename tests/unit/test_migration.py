@@ -70,6 +70,30 @@ def test_every_line_is_kept_and_the_marks_stay_right(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in jsonl_files(directory)} == {0o600}
 
 
+def test_damage_is_left_to_whoever_has_the_rejects_sent_again(tmp_path: Path) -> None:
+    """Moved aside here, the marks would speak of less than the logs until the next start."""
+    directory = tmp_path / "dlq"
+    old_dlq(directory)
+    older = directory / "2026-11-22-1.jsonl"
+    older.write_bytes(older.read_bytes() + DAMAGED)
+    with (directory / "2026-11-23-1.jsonl").open("ab") as newest:
+        newest.write(DAMAGED + b'{"torn')
+    told: list[str] = []
+    aside = {*directory.glob("*.damaged-*")}
+    done = [*migration.migrate(directory, T0, told.append)]
+    assert [f.damaged for f in done] == [1, 2]
+    assert told[0] == "2026-11-23-1.jsonl: a torn last line of 6 bytes was cut"
+    assert entries(directory) == [*range(6)]
+    assert older.read_bytes().endswith(UNKNOWN + DAMAGED)
+    assert read_marks(directory) == {"radar": MARK}
+    assert {*directory.glob("*.damaged-*")} == aside
+    with DlqFiles(directory) as files:  # the sink's start
+        moved = [fault for fault in files.faults if "its CRC is wrong" in fault]
+        assert [fault.partition(" ")[0] for fault in moved] == [f.path.name for f in done]
+        assert files.marks["radar"].position < MARK.position, "they are sent again"
+    assert entries(directory) == [*range(6)]
+
+
 def test_a_mixed_file_of_an_upgrade(tmp_path: Path) -> None:
     directory = tmp_path / "dlq"
     old_dlq(directory)

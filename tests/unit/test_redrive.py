@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sda_pipeline.dlq.entry import Entry
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.redrive import (
     Facts,
-    Filters,
     Lives,
     Outcome,
     Sending,
@@ -64,8 +64,10 @@ CASES = {
         entry(1, error_kind="Quarantined"), replace(FACTS, in_log=True), Verdict.SKIPPED, False,
         None),
     "unreadable": (
-        entry(1), replace(FACTS, event_ns=None, unreadable="not JSON"), Verdict.REINJECT, True,
+        entry(1), replace(FACTS, event_ns=None, unreadable="not JSON"), Verdict.REFUSED, True,
         True),
+    "late, and not cured": (
+        entry(1), replace(FACTS, same_inputs=True, edge_ns=T0 + S), Verdict.REFUSED, True, True),
 }  # fmt: skip
 
 
@@ -92,12 +94,23 @@ def test_late_says_by_how_much_and_the_edge_itself_is_not_late() -> None:
 
 
 def test_what_will_be_refused_again_is_told() -> None:
+    def why(found: Entry, facts: Facts) -> str:
+        outcome = decide(found, facts, force=False)
+        return outcome.why if outcome.verdict is Verdict.REFUSED else ""
+
     same = replace(FACTS, same_inputs=True)
-    assert "those it was refused by" in decide(entry(1), same, force=False).again
-    assert not decide(entry(1, error_kind="Deserialization"), same, force=False).again
+    assert "those it was refused by" in why(entry(1), same)
+    assert not why(entry(1, error_kind="Deserialization"), same)
     unreadable = replace(FACTS, event_ns=None, unreadable="not JSON")
-    assert decide(entry(1), unreadable, force=False).again == "not JSON"
-    assert not decide(entry(1), replace(unreadable, sent=SENT), force=False).again, "not sent"
+    assert why(entry(1), unreadable) == "not JSON"
+    assert not why(entry(1), replace(unreadable, sent=SENT)), "not sent"
+
+
+def test_what_is_refused_again_is_never_called_late() -> None:
+    """A source asks its rules first; the ledger keeps what was expected."""
+    outcome = decide(entry(1), replace(FACTS, same_inputs=True, edge_ns=T0 + S), force=False)
+    assert (outcome.late_by_ns, outcome.sends) == (0, True)
+    assert outcome.intent.expected == "refused again"
 
 
 @pytest.mark.parametrize(

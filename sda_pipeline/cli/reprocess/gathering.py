@@ -11,14 +11,28 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sda_pipeline.cli.reprocess.broker_front import Front, look_ahead
+from sda_pipeline.cli.reprocess.key_partition import leads_to
 from sda_pipeline.cli.reprocess.pipeline_place import Judges, Place
+from sda_pipeline.clock import Clock
 from sda_pipeline.dlq.entry import Entry
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.reading import Skipped, derive, read_entries
-from sda_pipeline.dlq.redrive import Facts, Filters, Lives, Outcome, Sending, decide, name_of, plan
+from sda_pipeline.dlq.redrive import (
+    Facts,
+    Lives,
+    Outcome,
+    Sending,
+    decide,
+    is_key,
+    name_of,
+    plan,
+)
 from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import SECOND_NS, TIME_END_NS
 from sda_pipeline.log.log_search import Key, Lateness, Wanted, find, last_frame
 from sda_pipeline.log.log_view import read_log
+from sda_pipeline.records.frames import Part
 from sda_pipeline.records.wire import decode_batch
 from sda_pipeline.settings import KIND_CODES
 
@@ -52,6 +66,14 @@ class Standing(NamedTuple):
     watermarks: dict[int, int]
     lowest: int
     ended: bool
+    parts: tuple[Part, ...] = ()
+
+
+class Gathered(NamedTuple):
+    """The verdicts in the order of sending, and what comes before them, by source."""
+
+    outcomes: list[Outcome]
+    fronts: dict[str, Front]
 
 
 def read_dlq(place: Place, filters: Filters) -> Dlq:
@@ -70,8 +92,14 @@ def read_dlq(place: Place, filters: Filters) -> Dlq:
 
 
 def outcomes(
-    place: Place, dlq: Dlq, sendings: Iterable[Sending], judges: Judges, target: str, *, force: bool
-) -> list[Outcome]:
+    place: Place,
+    dlq: Dlq,
+    sendings: Iterable[Sending],
+    judges: Judges,
+    target: str | None,
+    *,
+    clock: Clock, force: bool,
+) -> Gathered:  # fmt: skip
     """What would become of each entry, in the order of sending."""
     topics = [_topic(place, entry, target) for entry in dlq.entries]
     readers = {topic: place.reader_of(topic) for topic in set(topics)}
@@ -85,6 +113,7 @@ def outcomes(
             if readers[topic] == reader and record.key is not None
         ]
         standing[reader], held[reader] = _look_into_log(place, reader, mine)
+    fronts = look_ahead(place, {name: stands.parts for name, stands in standing.items()}, clock)
     newest = {(sending.dlq_id, sending.topic): sending for sending in sendings}
     allowed_ns = round(place.topology.event_time.allowed_lateness_s * SECOND_NS)
     in_use = "" if judges.in_use is None else f"{judges.in_use:016x}"
@@ -92,19 +121,21 @@ def outcomes(
     for entry, topic, record in zip(dlq.entries, topics, records, strict=True):
         reader = readers[topic]
         stands = standing.get(reader)
-        mark = stands.watermarks.get(entry.partition, stands.lowest) if stands else 0
+        to = _partition(place, entry, fronts.get(reader, Front()))
+        at = entry.partition if to is None else to
+        mark = stands.watermarks.get(at, stands.lowest) if stands else 0
         facts = Facts(
-            topic, reader, bool(target),
+            topic, reader, target is not None,
             stands is not None and stands.ended,
             record.event_ns, record.unreadable,
             record.key in held.get(reader, ()),
-            mark - allowed_ns,
+            mark - allowed_ns, to,
             newest.get((name_of(entry), topic)),
             dlq.lives.newer(entry),
             bool(in_use) and entry.catalogue == in_use,
         )  # fmt: skip
         decided.append(decide(entry, facts, force=force))
-    return plan(decided)
+    return Gathered(plan(decided), fronts)
 
 
 def read_record(place: Place, entry: Entry) -> Record:
@@ -112,12 +143,19 @@ def read_record(place: Place, entry: Entry) -> Record:
     return _read_records(place, [entry], [entry.operator])[0]
 
 
-def _topic(place: Place, entry: Entry, target: str) -> str:
+def _topic(place: Place, entry: Entry, target: str | None) -> str:
     """Where an entry goes: to the topic it came from, if somebody still reads that."""
-    if target:
+    if target is not None:
         return target
     read = entry.topic and place.reader_of(entry.topic)
     return entry.topic if read else place.topic_of(entry.operator) or entry.topic
+
+
+def _partition(place: Place, entry: Entry, front: Front) -> int | None:
+    """Where its key leads, as far as the broker says how many partitions there are."""
+    if not front.partitions or not is_key(entry.key):
+        return None
+    return leads_to(place.topology.broker, entry.key_bytes, front.partitions)
 
 
 def _read_records(place: Place, entries: Sequence[Entry], readers: Sequence[str]) -> list[Record]:
@@ -166,7 +204,7 @@ def _look_into_log(
         return Standing({}, 0, ended=False), held
     marks = {part.partition: part.watermark for part in last.parts}
     ended = last.header.watermark == TIME_END_NS
-    return Standing(marks, min(marks.values(), default=0), ended), held
+    return Standing(marks, min(marks.values(), default=0), ended, last.parts), held
 
 
 def _wanted(records: Sequence[Record]) -> Wanted:

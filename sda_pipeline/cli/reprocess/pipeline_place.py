@@ -1,7 +1,7 @@
 """Which pipeline is meant, whether it runs, and what it judges by. Read-only.
 
-``--state`` names the state directory; else that of the topology file. What a pipeline was last
-started with (``topology.json``) counts before the file, which may have been edited since.
+``--state`` names the state directory, or ``--topology`` a file that does. What the pipeline was
+last started with (``topology.json`` in there) counts, not the file: it may be edited since.
 """
 
 from __future__ import annotations
@@ -68,31 +68,34 @@ class Place:
 
 
 def find(state: Path | None, topology: Path | None) -> Place:
-    """The pipeline meant by the options. UsageError when nothing names one; InvalidConfiguration
-    when it cannot be read, or belongs to another user.
+    """The pipeline meant by the options. UsageError when nothing names one, or both do;
+    InvalidConfiguration when it was never started, cannot be read, or belongs to another user.
     """
-    loaded = None
+    if state is not None and topology is not None:
+        why = "--state and --topology may name two"
+        raise UsageError("tell which pipeline is meant", why, "give one of them")
     if state is None:
         file = topology or TOPOLOGY_FILE
         if topology is None and not file.exists():
             why = f"there is no {TOPOLOGY_FILE} in {Path.cwd()}"
             hint = "give --state DIR or --topology FILE"
             raise UsageError("tell which pipeline is meant", why, hint)
-        loaded = load_topology(file)
-        state = loaded.state
+        state = load_topology(file).state
     state = state.resolve()
-    resolved = state / RESOLVED
-    action, hint = f"read the pipeline in {state}", "name one that was started once"
+    action = f"read the pipeline in {state}"
     try:
-        if resolved.exists() or loaded is None:
-            loaded = from_resolved_json(resolved.read_bytes())
-        if state.exists() and state.stat().st_uid != os.geteuid():
+        if state.stat().st_uid != os.geteuid():
             # Files of ours in it would keep its owner from starting it.
             why = f"it belongs to user {state.stat().st_uid}, not to {os.geteuid()}"
             raise InvalidConfiguration(action, [why], "run as its owner")
+        return Place(from_resolved_json((state / RESOLVED).read_bytes()))
+    except FileNotFoundError as error:
+        why = "there is none" if not state.exists() else f"it has no {RESOLVED}"
+        hint = "name the state directory of one that was started once"
+        raise InvalidConfiguration(action, [why], hint) from error
     except OSError as error:
-        raise InvalidConfiguration(action, [f"{error.filename}: {error.strerror}"], hint) from error
-    return Place(loaded)
+        why = f"{error.filename}: {error.strerror}"
+        raise InvalidConfiguration(action, [why], "see its rights") from error
 
 
 @contextmanager

@@ -4,78 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from sda_pipeline.cli.reprocess.moments import Moment, MomentParam
+from sda_pipeline.cli.reprocess.moments import Moment
+from sda_pipeline.cli.reprocess.plain_text import plain
+from sda_pipeline.cli.reprocess.reprocess_options import (
+    DefaultRun,
+    RateParam,
+    TopicParam,
+    filter_options,
+    json_option,
+    place_options,
+)
+from sda_pipeline.cli.reprocess.speaking import ReaderGone, Speaker, silence_stdout
 from sda_pipeline.clock import SystemClock
-from sda_pipeline.dlq.redrive import Filters
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.errors import ExitCode, SdaError, UsageError, disk_fault
-from sda_pipeline.vocabulary import ErrorKind
 
-F = TypeVar("F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-DEFAULT = "run"
-
-
-class DefaultRun(click.Group):
-    """A group whose options without a command are those of ``run``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks_help = args[:1] in (["-h"], ["--help"])
-        if not args or (args[0].startswith("-") and not asks_help):
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-place_options = _options(
-    click.option(
-        "--state",
-        type=click.Path(path_type=Path),
-        help="State directory of the pipeline.  [default: 'state' of the topology]",
-    ),
-    click.option(
-        "--topology",
-        type=click.Path(path_type=Path),
-        help="Topology file of the pipeline.  [default: topology.yaml]",
-    ),
-)
-filter_options = _options(
-    click.option(
-        "--error-kind", "kinds", multiple=True, metavar="KIND",
-        type=click.Choice([str(kind) for kind in ErrorKind], case_sensitive=False),
-        help="Only entries of this kind; may be given again. "
-        f"One of {', '.join(str(kind) for kind in ErrorKind)}.",
-    ),
-    click.option(
-        "--operator", "operators", multiple=True, metavar="NAME",
-        help="Only entries this source refused; may be given again.",
-    ),
-    click.option(
-        "--since", type=MomentParam(), metavar="TIME",
-        help="Only what was refused from then on: RFC 3339, epoch milliseconds, or '2h' ago.",
-    ),
-    click.option(
-        "--until", type=MomentParam(), metavar="TIME", help="Only what was refused before then.",
-    ),
-)  # fmt: skip
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="For programs, see each command."
-)
 
 
 @click.group(cls=DefaultRun, context_settings=CONTEXT)
@@ -91,6 +42,10 @@ def cli() -> None:
     Without a command the options are those of 'run'. A re-injected record keeps its bytes, key and
     timestamp and takes the normal path: an old one counts as late, a known one as a duplicate. It
     works on a running and on a stopped pipeline.
+
+    \b
+    Exit codes: 0 done, 1 internal fault or interrupted, 2 wrong usage, 3 invalid configuration, 4
+    another one runs (migrate: the pipeline does), 7 state corrupt, 8 broker or disk unreachable.
     """
 
 
@@ -100,13 +55,13 @@ def cli() -> None:
 @click.option("--dry-run", is_flag=True, help="Tell what would happen and send nothing.")
 @click.option(
     "--target-topic",
-    default="",
+    type=TopicParam(),
     metavar="TOPIC",
     help="Send there instead, to try it out; made if missing. Counts apart in the ledger.",
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0.0, 1_000_000.0, min_open=True),
+    type=RateParam(),
     metavar="N",
     help="At most so many records a second.  [default: as fast as the broker takes them]",
 )
@@ -116,17 +71,17 @@ def cli() -> None:
     is_flag=True,
     help="Also send what is known, was refused after 3 re-injections, or is quarantined.",
 )
-@json_option
+@json_option("One object at the end: summary and entries.")
 def run(
-    state: Path | None, topology: Path | None, as_json: bool, target_topic: str,
+    state: Path | None, topology: Path | None, as_json: bool, target_topic: str | None,
     dry_run: bool, rate: float | None, yes: bool, force: bool, **filters: Any,
 ) -> None:  # fmt: skip
     """Re-inject entries of the DLQ. Filters combine.
 
-    Tells for every entry what would happen: re-injected, late (and by how much), known, came back
-    (refused again: its newer entry stands for it) or skipped (and why). Then asks, sends, and
-    writes it down in reprocess.sqlite in the state directory. Whatever it is stopped by, run it
-    again: nothing takes effect twice. --json prints one object at the end: summary and entries.
+    Tells for every entry what would happen: re-injected, late (and by how much), refused again (and
+    why), known, came back (it was refused again: its newer entry stands for it) or skipped (and
+    why). Then asks, sends, and writes it down in reprocess.sqlite in the state directory. Whatever
+    it is stopped by, run it again: nothing takes effect twice.
     """
     from sda_pipeline.cli.reprocess.reprocess_commands import RunOptions, redrive
 
@@ -135,23 +90,24 @@ def run(
         why = "it would have to ask, and there is no terminal"
         raise UsageError("re-inject", why, "give --yes, or --dry-run to see what would happen")
     options = RunOptions(dry_run, target_topic, rate, yes, force)
+    speaker = Speaker(asks=not (dry_run or yes), sends=not dry_run)
     plan, sent = redrive(
         _place(state, topology), _filters(clock.wall_ns(), **filters), options, clock,
-        (lambda _: None) if as_json else click.echo,
+        (lambda _: None) if as_json else speaker.tell,
         lambda question: click.confirm(question, default=False, err=True),
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(plan.record(sent, dry_run=dry_run)))
     else:
-        click.echo("nothing was sent" if not sent else f"sent {sent} records")
+        speaker.end("nothing was sent" if not sent else f"sent {sent} records")
 
 
 @cli.command("list", context_settings=CONTEXT)
 @place_options
 @filter_options
-@json_option
+@json_option("One object a line.")
 def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: Any) -> None:
-    """List entries of the DLQ, oldest first. --json: one object a line."""
+    """List entries of the DLQ, oldest first."""
     from sda_pipeline.cli.reprocess import reprocess_views as views
     from sda_pipeline.cli.reprocess.reprocess_commands import list_entries
 
@@ -163,7 +119,7 @@ def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: A
     elif dlq.entries:
         click.echo(views.entry_table(dlq.entries))
     for skipped in dlq.unreadable:
-        click.echo(f"skipped: {skipped.file} line {skipped.line}: {skipped.why}", err=True)
+        click.echo(f"skipped: {skipped.file} line {skipped.line}: {plain(skipped.why)}", err=True)
     click.echo(f"{len(dlq.entries)} of {dlq.total} entries", err=True)
 
 
@@ -171,9 +127,9 @@ def list_(state: Path | None, topology: Path | None, as_json: bool, **filters: A
 @click.argument("dlq_id")
 @place_options
 @click.option("--raw", is_flag=True, help="Only the original bytes.")
-@json_option
+@json_option("One object.")
 def show(dlq_id: str, state: Path | None, topology: Path | None, raw: bool, as_json: bool) -> None:
-    """Show one entry: payload, reason, attempts, history. --json: one object.
+    """Show one entry: payload, reason, attempts, history.
 
     DLQ_ID may be shortened, as far as it stays unambiguous.
     """
@@ -188,9 +144,9 @@ def show(dlq_id: str, state: Path | None, topology: Path | None, raw: bool, as_j
 
 @cli.command(context_settings=CONTEXT)
 @place_options
-@json_option
+@json_option("One object a line.")
 def ledger(state: Path | None, topology: Path | None, as_json: bool) -> None:
-    """Print what was re-injected, oldest first. --json: one object a line.
+    """Print what was re-injected, oldest first.
 
     'unconfirmed' is a sending that was stopped before the broker's acknowledgement was written
     down; the next run finds out, or sends it again, which has no second effect.
@@ -212,18 +168,23 @@ def ledger(state: Path | None, topology: Path | None, as_json: bool) -> None:
 def migrate(state: Path | None, topology: Path | None, dry_run: bool) -> None:
     """Rewrite old DLQ files in the newest schema version. The pipeline must be stopped.
 
-    Not needed for reading: every version so far is read. What cannot be read is copied as it is.
+    Not needed for reading: every version so far is read. What cannot be read stays as it is:
+    damaged lines until the next start of the pipeline, which has their rejects sent again.
     """
     from sda_pipeline.cli.reprocess.reprocess_commands import migrate_files
     from sda_pipeline.dlq.entry import SCHEMA_VERSION
 
-    found = migrate_files(_place(state, topology), SystemClock(), dry_run=dry_run)
+    found = migrate_files(_place(state, topology), SystemClock(), click.echo, dry_run=dry_run)
     done = "would be rewritten" if dry_run else "rewritten"
     for file in found:
-        left = f", {file.damaged} unreadable lines kept" if file.damaged else ""
+        left = f", {file.damaged} damaged lines kept" if file.damaged else ""
         for version, count in sorted(file.unknown.items()):
             left += f", {count} of the unknown version {version} kept"
         click.echo(f"{file.path.name}: {file.old} entries {done} as {SCHEMA_VERSION}{left}")
+    if any(file.damaged for file in found):
+        click.echo(
+            "damaged lines: the next start moves them aside and has their rejects sent again"
+        )
     click.echo(f"{len(found)} files {done}")
 
 
@@ -247,13 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console entry point; exits with SPEC 8's codes, errors are one line each."""
     try:
         cli.main(args=arguments, prog_name="sda-reprocess", standalone_mode=False)
-    except (BrokenPipeError, SystemExit):  # the reader of stdout went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:
+        silence_stdout()
         sys.exit(ExitCode.DONE)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - never a traceback
         found = _as_sda_error(error)
         with contextlib.suppress(OSError):
-            print(found, file=sys.stderr, flush=True)
+            print(plain(str(found)), file=sys.stderr, flush=True)
         sys.exit(found.exit_code)
     sys.exit(ExitCode.DONE)
 

@@ -13,11 +13,14 @@ from sda_pipeline.broker.connect import open_producer
 from sda_pipeline.cli.reprocess import gathering
 from sda_pipeline.cli.reprocess import reprocess_views as views
 from sda_pipeline.cli.reprocess.pipeline_place import Judges, Place, judges_of, locked
+from sda_pipeline.cli.reprocess.plain_text import plain
 from sda_pipeline.cli.reprocess.redriving import Redriver
+from sda_pipeline.cli.reprocess.reprocess_summary import summary_of, summary_text
 from sda_pipeline.clock import Clock
 from sda_pipeline.dlq.entry import Entry
+from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.migration import Found, look, migrate
-from sda_pipeline.dlq.redrive import Filters, Outcome, Sending, name_of, root_of
+from sda_pipeline.dlq.redrive import Outcome, Sending, name_of, root_of
 from sda_pipeline.dlq.reprocess_ledger import ReprocessLedger, read_sendings
 from sda_pipeline.errors import SdaError, UsageError
 
@@ -30,7 +33,7 @@ class RunOptions:
     """Of ``run``."""
 
     dry_run: bool = False
-    target_topic: str = ""
+    target_topic: str | None = None
     rate: float | None = None
     yes: bool = False
     force: bool = False
@@ -52,20 +55,20 @@ class Plan:
     def text(self) -> str:
         """The whole of it for a person."""
         table = views.outcome_table(self.outcomes) + "\n\n" if self.outcomes else ""
-        return table + views.summary_text(self.summary)
+        return table + summary_text(self.summary)
 
 
 def make_plan(
-    place: Place, filters: Filters, options: RunOptions, sendings: Sequence[Sending]
+    place: Place, filters: Filters, options: RunOptions, sendings: Sequence[Sending], clock: Clock
 ) -> Plan:
     """Read everything and decide. Changes nothing."""
     dlq = gathering.read_dlq(place, filters)
     _check_operators(place, filters, dlq)
     judges: Judges = judges_of(place)
-    outcomes = gathering.outcomes(
-        place, dlq, sendings, judges, options.target_topic, force=options.force
+    outcomes, fronts = gathering.outcomes(
+        place, dlq, sendings, judges, options.target_topic, clock=clock, force=options.force
     )
-    return Plan(outcomes, views.summary_of(outcomes, dlq.total, dlq.unreadable, judges))
+    return Plan(outcomes, summary_of(outcomes, dlq.total, dlq.unreadable, judges, fronts))
 
 
 def redrive(
@@ -76,11 +79,11 @@ def redrive(
     ``tell`` takes the plan as text, ``ask`` a question. Errors as the ledger's and the broker's.
     """
     if options.dry_run:
-        plan = make_plan(place, filters, options, read_sendings(place.state))
+        plan = make_plan(place, filters, options, read_sendings(place.state), clock)
         tell(plan.text)
         return plan, 0
     with ReprocessLedger(place.state) as ledger:
-        plan = make_plan(place, filters, options, [*ledger.sendings()])
+        plan = make_plan(place, filters, options, [*ledger.sendings()], clock)
         tell(plan.text)
         failpoints.hit("reprocess.after_plan")
         _settle(plan, ledger, clock)
@@ -91,7 +94,7 @@ def redrive(
             open_producer(place.topology.broker, clock, kafka=place.topology.kafka), ledger, clock
         )
         try:
-            if options.target_topic:
+            if options.target_topic is not None:
                 redriver.create(options.target_topic, place.topology.broker_partitions)
             with _progress(wanted) as told:
                 redriver.send(plan.outcomes, options.rate, told)
@@ -172,10 +175,13 @@ class Story:
         """For a person."""
         facts = views.entry_record(self.entry)
         width = max(map(len, facts))
-        lines = [f"{name:<{width}}  {'-' if v is None else v}" for name, v in facts.items()]
+        lines = [
+            f"{name:<{width}}  {'-' if fact is None else plain(str(fact))}"
+            for name, fact in facts.items()
+        ]
         lines += ["", "payload", views.payload_text(self.entry)]
         if self.readable:
-            lines += ["", f"this release refuses it again: {self.readable}"]
+            lines += ["", f"this release refuses it again: {plain(self.readable)}"]
         if len(self.lives) > 1:
             lines += ["", "lives of this record", views.entry_table(self.lives)]
         if self.sendings:
@@ -198,11 +204,11 @@ def tell_story(place: Place, beginning: str) -> Story:
     return Story(entry, lives, sendings, gathering.read_record(place, entry).unreadable)
 
 
-def migrate_files(place: Place, clock: Clock, *, dry_run: bool) -> list[Found]:
-    """``migrate``: the files that were (or would be) rewritten."""
+def migrate_files(place: Place, clock: Clock, tell: Tell, *, dry_run: bool) -> list[Found]:
+    """``migrate``: the files that were (or would be) rewritten. ``tell`` hears what was odd."""
     if not place.dlq.exists():
         return []
     if dry_run:
         return [found for found in look(place.dlq) if found.old]
     with locked(place, "rewrite the DLQ's files"):
-        return [*migrate(place.dlq, clock.wall_ns())]
+        return [*migrate(place.dlq, clock.wall_ns(), tell)]

@@ -29,7 +29,6 @@ PROGRESS_NS = SECOND_NS // 5
 class Ran:
     """What ``run`` has done."""
 
-    started_ns: int
     ended_ns: int = 0
     faults: list[Fault] = field(default_factory=list)
     stopped: bool = False
@@ -48,7 +47,7 @@ def run_live(
     timeline: Timeline, scene: Scene, start_ns: int, end_ns: int | None, pace: Pace
 ) -> Ran:
     """Produce every message when the clock reaches its timestamp, until ``end_ns`` or a stop."""
-    ran = Ran(start_ns)
+    ran = Ran()
     last_ns = max((e.tca_ns for e in scene.encounters if e.origin == "engineered"), default=None)
     at_ms = start_ns // 1_000_000
     while not pace.stop.asked:

@@ -120,6 +120,10 @@ def cli() -> None:
     sda-sim run --rate 200               # observe it live, into the topology's broker
     sda-sim record obs.jsonl --for 5m    # the same into a file ...
     sda-sim play obs.jsonl --speed max   # ... which can be played any number of times
+
+    \b
+    Exit codes: 0 done, 1 internal fault or interrupted, 2 wrong usage, 3 invalid configuration,
+    7 the broker's files are damaged, 8 broker or disk unreachable.
     """
 
 
