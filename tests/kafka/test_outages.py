@@ -18,14 +18,15 @@ from sda_pipeline.settings import EventTime
 from tests.kafka.kafka_site import KINDS, TOPICS, Own, audit_of, nothing_unread, topic_of
 from tests.kafka.test_misbehaviour import all_away, all_back, events, none_died
 from tests.process import verdict
-from tests.process.flow import Run
+from tests.process.flow import WHOLE, Run
 from tests.process.player import Player
-from tests.process.site import EPOCH_NS, Site
+from tests.process.site import RECORDED_S, Site
 from tests.process.waiting import wait_until
+from tests.servers.kafka_topics import Topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
 IDLE_AFTER_S = 2.0
-SLICE, SLICE_S = "slice.jsonl", 45  # of the recording, in real time
+AFTER_S = 5.0  # of event time after the outage
 # So long an outage, taken for idleness, moves event time past what was sent in its first seconds.
 OUTAGE_S = IDLE_AFTER_S + EventTime().allowed_lateness_s + 6.0
 STOP_WITHIN_S = 20.0
@@ -74,13 +75,20 @@ def test_the_pipeline_is_stopped_while_the_broker_is_away(
 # --- an outage is not idleness ------------------------------------------------------------------
 
 
-def cut(site: Site) -> None:
-    """The recording's beginning, beside it and instead of it."""
-    until_ms = EPOCH_NS // 10**6 + 1000 * SLICE_S
-    lines = (site.root / "traffic.jsonl").read_bytes().splitlines(keepends=True)
-    kept = b"".join(line for line in lines if orjson.loads(line)["timestamp_ms"] < until_ms)
-    for name in (SLICE, "traffic.jsonl"):
-        (site.root / name).write_bytes(kept)
+def reference_of(prepared: Site, root: Path, topics: Topics) -> Site:
+    """An undisturbed run of what the topics hold: so much of the recording's beginning."""
+    left = {topic: topics.offsets(topic)[1] for topic in TOPICS}
+    site = prepared.copy_to(root, without="broker")
+    kept = []
+    for line in (site.root / WHOLE).read_bytes().splitlines(keepends=True):
+        topic = orjson.loads(line)["topic"]
+        left[topic] -= 1
+        if left[topic] >= 0:
+            kept.append(line)
+    (site.root / WHOLE).write_bytes(b"".join(kept))
+    site.fill()
+    site.finish()
+    return site
 
 
 def classes(site: Site) -> dict[str, dict[str, int]]:
@@ -104,32 +112,30 @@ def test_an_outage_longer_than_idle_after_makes_nothing_late(
     """In real time, with idle markers on; the finals and the late ones are those of an undisturbed
     run of the same input. The backlog is of the time when nothing was idle.
     """
-    reference = prepared.copy_to(tmp_path / "reference", without="broker")
-    cut(reference)
-    reference.fill()
-    reference.finish()
-    cut(own.site)
-    player = Player(own.site, SLICE, 1.0, float("inf"))
-    wait_until(lambda: all(own.topics.offsets(topic)[1] > 5 for topic in TOPICS), str)
-    run = Run(own.site, speed="1", event_time={"idle_after": IDLE_AFTER_S})
-    own.runs.append(run)
-    run.players.append(player)
-    run.traffic = player
-    wait_until(run.caught_up, run.story)
-    before = idle_markers(run.site)
-    own.kafka.pause()
-    clock = SystemClock()
-    until = clock.monotonic_ns() + round(OUTAGE_S * SECOND_NS)
-    wait_until(lambda: all_away(run) and clock.monotonic_ns() > until, run.story)
-    assert idle_markers(run.site) == before
-    own.kafka.resume()
-    wait_until(lambda: all_back(run), run.story)
-    assert player.poll() is None, "the traffic must outlast the outage"
-    assert player.wait(60) == 0
+    player = Player(own.site, WHOLE, 1.0, float("inf"))
+    try:
+        wait_until(lambda: all(own.topics.offsets(topic)[1] > 5 for topic in TOPICS), str)
+        run = Run(own.site, speed="1", event_time={"idle_after": IDLE_AFTER_S})
+        own.runs.append(run)
+        wait_until(run.caught_up, run.story)
+        before = idle_markers(run.site)
+        own.kafka.pause()
+        clock = SystemClock()
+        until = clock.monotonic_ns() + round(OUTAGE_S * SECOND_NS)
+        wait_until(lambda: all_away(run) and clock.monotonic_ns() > until, run.story)
+        assert idle_markers(run.site) == before
+        own.kafka.resume()
+        wait_until(lambda: all_back(run) and run.caught_up(), run.story)
+        share = run.share() + AFTER_S / RECORDED_S
+        wait_until(lambda: run.share() > share, run.story)
+    finally:
+        player.kill()
     wait_until(lambda: idle_markers(run.site).keys() == {*KINDS}, run.story)
-    run.settle()
+    run.stop()
+    run.site.finish()
     none_died(run)
     nothing_unread(run.site, own.topics)
+    reference = reference_of(prepared, tmp_path / "reference", own.topics)
     finals = verdict.finals(reference)
     assert len(finals) > 1
     verdict.check(run.site, finals)

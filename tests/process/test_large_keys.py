@@ -38,7 +38,8 @@ def sent() -> tuple[list[OutMessage], list[OutMessage]]:
 def test_bad_records_with_large_keys(site: Site, undisturbed: dict[str, str]) -> None:
     """A reject of 100 KiB is kept, many of them are sent in pieces; a larger message is counted."""
     kept, large = sent()
-    producer = open_producer(load_topology(site.topology).broker)
+    topology = load_topology(site.topology)
+    producer = open_producer(topology.broker, kafka=topology.kafka)
     for message in [*large[:4], *kept, *large[4:]]:
         producer.produce(TOPIC, [message])
     producer.flush(60)
