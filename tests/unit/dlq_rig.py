@@ -179,7 +179,8 @@ class DlqRig:
         for name in SOURCES:
             close_ring(self.rings[name])
             self.rings[name] = create_ring(name, self.capacity)
-            self.board.set(f"{name}.dlq_done", 0)
+            for word in ("dlq_done", "dlq_log"):  # a rewind zeroes what the sink owns
+                self.board.set(f"{name}.{word}", 0)
         self.life()
         for name in self.sides:
             self.restart(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from operators import dlq_sink
@@ -194,6 +194,7 @@ def _perform(rig: DlqRig, steps: list) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=6), STEPS, st.sampled_from([1, 1000, 1 << 20]))
+@example([], [("send",), ("kill", "after_read", 2), ("lose marks",)], 1)
 def test_any_schedule_leaves_every_reject_once(
     counts: list[int], steps: list, read_bytes: int
 ) -> None:
