@@ -12,14 +12,16 @@ from operators.core.batch import Source, build_frame
 from sda_pipeline.broker.connect import open_consumer, open_producer
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.broker.port import OutMessage
+from sda_pipeline.cli.reprocess import broker_front
 from sda_pipeline.cli.reprocess.broker_front import Front, look_ahead
 from sda_pipeline.cli.reprocess.key_partition import leads_to, murmur2
 from sda_pipeline.cli.reprocess.pipeline_place import Place, find
 from sda_pipeline.cli.reprocess.reprocess_commands import Plan, RunOptions, make_plan
-from sda_pipeline.clock import SystemClock
+from sda_pipeline.clock import ManualClock, SystemClock
 from sda_pipeline.dlq.entry import Entry
 from sda_pipeline.dlq.filters import Filters
 from sda_pipeline.dlq.redrive import Verdict
+from sda_pipeline.errors import SdaError
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.log.source_log import LogStart, SourceLog
 from sda_pipeline.records.frames import KIND_ROWS, Counts, Part
@@ -106,6 +108,24 @@ def test_a_broker_that_does_not_answer_is_no_reason_not_to_look(tmp_path: Path) 
     assert plan.text.count("it is not known how much waits at the broker") == 2
     assert "Kafka at 127.0.0.1:1 does not answer" in plan.text
     assert plan.summary["sends"] == 2
+
+
+def test_what_is_wrong_with_one_topic_says_nothing_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, asked, clock = place_of(tmp_path, [], 1), [], ManualClock()
+
+    def consumer(_: str, topic: str, *__: object, **___: object) -> None:
+        asked.append(topic)
+        clock.sleep(0.0 if topic == TOPIC else 3.0)
+        raise SdaError("ask", f"{topic} is away")
+
+    monkeypatch.setattr(broker_front, "open_consumer", consumer)
+    found = look_ahead(place, dict.fromkeys(("radar", "optical", "isl"), ()), clock)
+    assert asked == [TOPIC, "sda.obs.optical"], "it kept us waiting: not asked a third time"
+    assert [front.why for front in found.values()] == [
+        f"{TOPIC} is away", "sda.obs.optical is away", "sda.obs.optical is away"
+    ]  # fmt: skip
 
 
 def test_a_broker_that_was_never_made_holds_nothing(tmp_path: Path) -> None:

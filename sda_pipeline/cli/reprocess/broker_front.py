@@ -15,8 +15,11 @@ from sda_pipeline.broker.port import Consumer
 from sda_pipeline.cli.reprocess.pipeline_place import Place
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError
+from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.records.frames import Part
 from sda_pipeline.records.generations import life_of
+
+QUICK_NS = SECOND_NS // 10  # an answer, even if it is a refusal, comes faster than this
 
 
 class Front(NamedTuple):
@@ -30,17 +33,19 @@ class Front(NamedTuple):
 def look_ahead(
     place: Place, stands: Mapping[str, Sequence[Part]], clock: Clock
 ) -> dict[str, Front]:
-    """By source, from where its log stands. A broker that does not answer is asked once."""
+    """By source, from where its log stands. A broker that kept us waiting is not asked again."""
     found: dict[str, Front] = {}
     broker, why = place.topology.broker, ""
     if broker.startswith(EMBEDDED) and not Path(broker.removeprefix(EMBEDDED)).exists():
         return dict.fromkeys(stands, Front(place.topology.broker_partitions, 0))
     for source, parts in stands.items():
+        began = clock.monotonic_ns()
         try:
             found[source] = Front(why=why) if why else _look(place, source, parts, clock)
         except SdaError as error:  # a plan is of use without it
-            why = error.why
-            found[source] = Front(why=why)
+            found[source] = Front(why=error.why)
+            if clock.monotonic_ns() - began > QUICK_NS:  # else it did answer: of this topic only
+                why = error.why
     return found
 
 
