@@ -104,7 +104,7 @@ class Intake:
             self._back()
         if not batch.values or len(batch.values) >= BATCH_MESSAGES_MAX:
             return batch
-        size = sum(map(len, batch.values))
+        size = sum(map(len, batch.values)) + sum(map(len, batch.keys))
         if size >= BATCH_RAW_BYTES_MAX // 2:
             return batch
         self.worker.wait(LINGER_S)
