@@ -96,21 +96,18 @@ class KafkaConsumer:
             if self._clock.monotonic_ns() >= deadline:
                 return _as_batch([])
         taken = fetch.take(max_messages, max_bytes)
-        for message in taken:
+        newest = {message.partition(): message for message in taken}
+        for partition, message in newest.items():
             at, epoch = message.offset() + 1, message.leader_epoch()
-            self._positions[message.partition()] = at
-            known = NO_EPOCH if epoch is None else epoch
-            self._stands[message.partition()] = _Stand(at, known, at)
+            self._positions[partition] = at
+            self._stands[partition] = _Stand(at, NO_EPOCH if epoch is None else epoch, at)
         for partition, end in fetch.passed().items():  # what ends a transaction is behind us too
-            at = self._positions[partition]
-            stand = self._stands.setdefault(partition, _Stand(at, NO_EPOCH, at))
-            stand.passed = max(stand.passed, end)
+            self._stand(partition).passed = max(self._stand(partition).passed, end)
         return _as_batch(taken)
 
     def position(self, partition: int) -> int:
         """See the port."""
-        at, stand = self._positions.get(partition, 0), self._stands.get(partition)
-        return stand.passed if stand and stand.offset <= at <= stand.passed else at
+        return self._stand(partition).passed if partition in self._positions else 0
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Waits a bounded time for the answer."""
@@ -190,19 +187,24 @@ class KafkaConsumer:
         self._place()
         if self._fetch is None:
             self._recall()
-            places = {p: self._place_of(p, at) for p, at in self._positions.items()}
+            places = {partition: self._place_of(partition) for partition in self._positions}
             self._checked = False
             self._fetch = KafkaFetch(self._admin, self._name, self._group_name, places, self._clock)
         return self._fetch
 
-    def _place_of(self, partition: int, at: int) -> Place:
-        """Where to fetch for a position: from the last message's end, as only there an epoch is
+    def _place_of(self, partition: int) -> Place:
+        """Where to fetch for its position: from the last message's end, as only there an epoch is
         known; what lies between is no message.
         """
-        stand = self._stands.get(partition)
-        if stand is not None and stand.offset <= at <= stand.passed:
-            return Place(stand.offset, stand.epoch)
-        return Place(at)
+        stand = self._stand(partition)
+        return Place(stand.offset, stand.epoch)
+
+    def _stand(self, partition: int) -> _Stand:
+        """What is known below its position; of another one, nothing."""
+        at, stand = self._positions[partition], self._stands.get(partition)
+        if stand is None or not stand.offset <= at <= stand.passed:
+            stand = self._stands[partition] = _Stand(at, NO_EPOCH, at)
+        return stand
 
     def _recall(self) -> None:
         """Once: the epochs of a former process, as it committed them. Without an answer, none."""
@@ -214,8 +216,8 @@ class KafkaConsumer:
         except Transient:
             return
         for partition, (offset, epoch, life) in committed.items():
-            if life and partition not in self._stands and self._positions.get(partition) == offset:
-                self._stands[partition] = _Stand(offset, epoch, offset)
+            if life and self._positions.get(partition) == offset:
+                self._stand(partition).epoch = epoch
 
     def _as_committed(self, partition: int, offset: int) -> Committed:
         stand = self._stands.get(partition)

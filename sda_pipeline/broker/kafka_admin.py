@@ -8,6 +8,7 @@ coordinator: librdkafka 2.16 aborts the process when such an answer comes after 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -33,6 +34,10 @@ OLDEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 NEXT: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 LOOK_S = 0.05  # how often a wait looks for an error that makes waiting useless
 HOPELESS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # asking again will not help
+MOVED = (  # another leader, or the same one elected anew
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE,
+)  # fmt: skip
 TOPIC_CONFIG = {
     "retention.ms": "-1",  # playback has old timestamps: it would be deleted at once
     "message.timestamp.after.max.ms": str(2**63 - 1),  # and a simulation may be in the future
@@ -158,7 +163,19 @@ class KafkaAdmin:
             request_timeout=self.settings.timeout_s,
         )
         action = f"ask for the offsets of {topic}"
-        return {at.partition: int(self._answer(action, f).offset) for at, f in asked.items()}
+        try:
+            return {at.partition: int(self._answer(action, f).offset) for at, f in asked.items()}
+        except Transient as error:
+            if _code(error) in MOVED:
+                self._look_up(topic)
+            raise
+
+    def _look_up(self, topic: str) -> None:
+        """Learn who leads its partitions now: the client would go on asking as before, for more
+        than a minute. What does not answer is met by the next question.
+        """
+        with contextlib.suppress(KafkaException):
+            self._client.list_topics(topic, timeout=self.settings.timeout_s)
 
     # --- waiting ----------------------------------------------------------------------------
 

@@ -33,7 +33,10 @@ OUTAGES = frozenset({
     KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.OFFSET_NOT_AVAILABLE,
 })  # fmt: skip
-DAMAGED = frozenset({KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG})
+FORBIDDEN = frozenset({
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+})  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -118,7 +121,7 @@ class KafkaFetch:
             self._refused = Transient(
                 f"consume {self._topic}[{event.partition()}]",
                 f"Kafka at {self._admin.servers} answers: {error.str()}",
-                "restore a replica, or delete its records up to there: they are then missing"
-                if error.code() in DAMAGED
-                else "grant the right to read it, or look at the broker",
+                "grant the right to read it"
+                if error.code() in FORBIDDEN
+                else "restore a replica, or delete its records up to there: they are then missing",
             )

@@ -1,5 +1,8 @@
 """The broker port: what the pipeline asks of a message broker. No implementation.
 
+Five verbs: a consumer's ``seek``, ``consume``, ``commit`` and ``lag``, a producer's ``produce``.
+What else there is asks how things stand, or ends a verb (``flush``, ``close``).
+
 Identity of a message is (topic, generation, partition, offset). Offsets of a partition ascend and
 may have gaps. A topic that was recreated or truncated has a new generation.
 """

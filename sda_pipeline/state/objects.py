@@ -1,6 +1,7 @@
 """The object-store port: five verbs and what their failures mean. Not an implementation
 (``replica.py``), nor what the objects are (``remote.py``).
 
+Put, get, list, delete, abort; put and get have a form for files and one for small objects.
 Names are keys with slashes. No call waits without a bound.
 """
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from tests.kafka.kafka_site import Own, audit_of
-from tests.kafka.test_misbehaviour import all_back, events
+from tests.kafka.test_misbehaviour import all_away, all_back, events
 from tests.process import verdict
 from tests.process.flow import Run, event_ms
 from tests.process.waiting import wait_until
@@ -69,6 +69,7 @@ def test_the_topic_is_recreated(own: Own, undisturbed: dict[str, str]) -> None:
     run, topics = own.run(), own.topics
     count = half_of_radar_amid_others(run, topics)
     own.kafka.kill()
+    wait_until(lambda: all_away(run), run.story)
     own.kafka.start()
     wait_until(lambda: all_back(run), run.story)
     topics.delete("sda.obs.radar")

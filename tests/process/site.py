@@ -128,7 +128,8 @@ class Site:
     def events(self, operator: str) -> list[dict[str, Any]]:
         """The JSON log events of one operator."""
         path = self.state / "logs" / f"{operator}.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+        lines = whole.splitlines()  # not the one that is being written
         return [orjson.loads(line) for line in lines if line.startswith(b"{")]
 
     def lives(self, operator: str) -> int:

@@ -14,7 +14,7 @@ from sda_pipeline.vocabulary import FAILPOINTS
 from tests.process.site import Site, kill_tree
 from tests.process.state_rig import all_running, check
 from tests.process.waiting import wait_until
-from tests.s3.remote_rig import Remote, point_to
+from tests.s3.remote_rig import Remote, all_applied, point_to
 
 pytestmark = pytest.mark.process
 
@@ -28,6 +28,7 @@ def test_the_replicator_killed_in_one_step_of_an_upload(
     process = site.start(failpoints=f"replicator.{point}=1:kill")
     try:
         wait_until(lambda: site.lives("replicator") == 2 and all_running(site), site.story)
+        wait_until(lambda: all_applied(site), site.story)
         site.run("sda-supervisor", "wait", "--remote-durable", "--state", "state")
         newest = remote.good()[0]
         ends = {source["name"]: source["log_end"] for source in site.status()["sources"]}
