@@ -159,9 +159,9 @@ class Intake:
         now = worker.clock.monotonic_ns()
         if self._away_since is None:
             self._away_since = now
-            words, last = self._told
-            if words != str(error) or now - last >= TELL_AGAIN_NS:
-                self._told, self._owes_back = (str(error), now), True
+            words, last = str(error).partition(" (")[0], self._told  # without the times of day
+            if words != last[0] or now - last[1] >= TELL_AGAIN_NS:
+                self._told, self._owes_back = (words, now), True
                 worker.event("broker_away", error=str(error))
         worker.wait(self._away_wait_s, step=Step.AWAY)
         self._away_wait_s = min(2 * self._away_wait_s, AWAY_WAIT_MAX_S)

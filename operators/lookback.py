@@ -75,7 +75,8 @@ class Lookback:
         newest = int(offsets.max()) + 1
         self._stands = (span.partition, span.generation, newest)
         wanted = here & (batch.offsets >= span.first) & (batch.offsets < span.end)
-        return Piece(take(batch, np.flatnonzero(wanted)), min(newest, span.end), 0)
+        reached = max(span.first, min(newest, span.end))
+        return Piece(take(batch, np.flatnonzero(wanted)), reached, 0)
 
     def _missing(self, consumer: Consumer, span: Span) -> Piece | None:
         """The front of a span that the broker has no more; None when there is nothing of that."""

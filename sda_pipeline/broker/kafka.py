@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from sda_pipeline.broker.kafka_admin import KafkaAdmin, TopicNow
-from sda_pipeline.broker.kafka_fetch import NO_EPOCH, KafkaFetch, Place
-from sda_pipeline.broker.kafka_group import Committed, KafkaGroup
+from sda_pipeline.broker.kafka_fetch import KafkaFetch, Place
+from sda_pipeline.broker.kafka_group import NO_EPOCH, Committed, KafkaGroup
 from sda_pipeline.broker.port import Batch, Headers, OffsetOutOfRange
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import Transient
 from sda_pipeline.limits import SECOND_NS
 
 FRESH_NS = SECOND_NS // 10  # a description of the topic this young will do for the lag
+STALLED_NS = 15 * SECOND_NS  # lag, and nothing comes: its client may ask a leader of the past
 
 
 @dataclass
@@ -132,7 +133,11 @@ class KafkaConsumer:
         if any(self._lives[p] != topic.id for p in known):
             starts = self._admin.starts(self._name, known)
             at |= {p: starts[p] for p in known if self._lives[p] != topic.id}
-        return {p: max(0, ends[p] - at[p]) for p in known}
+        lag = {p: max(0, ends[p] - at[p]) for p in known}
+        fetch = self._fetch
+        if fetch and any(n and fetch.silent_ns(p) > STALLED_NS for p, n in lag.items()):
+            self._drop()
+        return lag
 
     def unread(self, partition: int) -> int:
         """See the port."""
@@ -208,21 +213,23 @@ class KafkaConsumer:
 
     def _recall(self) -> None:
         """Once: the epochs of a former process, as it committed them. Without an answer, none."""
-        if self._recalled or not any(self._positions.values()):
+        first, self._recalled = not self._recalled, True
+        if not first or not any(self._positions.values()):
             return
-        self._recalled = True
         try:
             committed = self._committed()
         except Transient:
             return
-        for partition, (offset, epoch, life) in committed.items():
-            if life and self._positions.get(partition) == offset:
-                self._stand(partition).epoch = epoch
+        for partition, known in committed.items():
+            here = known.life and self._positions.get(partition) == known.offset
+            if here and self._stand(partition).epoch == NO_EPOCH:
+                self._stands[partition] = _Stand(known.reached, known.epoch, known.offset)
 
     def _as_committed(self, partition: int, offset: int) -> Committed:
-        stand = self._stands.get(partition)
-        epoch = stand.epoch if stand is not None and stand.offset == offset else NO_EPOCH
-        return Committed(offset, epoch, self._lives[partition])
+        life, stand = self._lives[partition], self._stand(partition)
+        if stand.offset <= offset <= stand.passed:
+            return Committed(offset, life, stand.offset, stand.epoch)
+        return Committed(offset, life, offset)
 
     def _committed(self) -> dict[int, Committed]:
         """Those of the topic's present life."""
@@ -236,6 +243,8 @@ class KafkaConsumer:
         """
         if fetch.held and not self._checked:
             self._describe()
+            if self._fetch is not fetch:  # one of its partitions is gone
+                return False
         strange: set[int] = set()
         if self._described is not None:  # now, or when the lag was last asked for
             topic = self._described[1]

@@ -34,10 +34,7 @@ OLDEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 NEXT: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 LOOK_S = 0.05  # how often a wait looks for an error that makes waiting useless
 HOPELESS = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # asking again will not help
-MOVED = (  # another leader, or the same one elected anew
-    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE,
-)  # fmt: skip
+SILENCE = (None, KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 TOPIC_CONFIG = {
     "retention.ms": "-1",  # playback has old timestamps: it would be deleted at once
     "message.timestamp.after.max.ms": str(2**63 - 1),  # and a simulation may be in the future
@@ -166,7 +163,7 @@ class KafkaAdmin:
         try:
             return {at.partition: int(self._answer(action, f).offset) for at, f in asked.items()}
         except Transient as error:
-            if _code(error) in MOVED:
+            if _code(error) not in SILENCE:
                 self._look_up(topic)
             raise
 

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from sda_pipeline.broker.kafka_admin import KafkaAdmin
+from sda_pipeline.broker.kafka_group import NO_EPOCH
 from sda_pipeline.broker.kafka_settings import consumer_options
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError, Transient
 from sda_pipeline.limits import SECOND_NS
 
-NO_EPOCH = -1  # as the protocol writes it
 # What is said of a partition while its cluster is away or moves: the questions to it tell that.
 OUTAGES = frozenset({
     KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._RESOLVE, KafkaError._SSL,
@@ -58,6 +58,7 @@ class KafkaFetch:
         self.suspect: set[int] = set()  # partitions of which a position cannot be read
         self._ends: dict[int, int] = {}  # nothing to take below, once nothing is held
         self._refused: Transient | None = None
+        self._heard = dict.fromkeys(places, clock.monotonic_ns())  # of a partition, at last
         self._client = admin.make(Consumer, admin.options | consumer_options(group))
         self._client.assign(
             [TopicPartition(topic, p, at, "", epoch) for p, (at, epoch) in sorted(places.items())]
@@ -87,6 +88,10 @@ class KafkaFetch:
         """By partition, the offset below which nothing more comes; {} while anything is held."""
         return {} if self.held else self._ends
 
+    def silent_ns(self, partition: int) -> int:
+        """For how long neither a message nor the end of a partition has come."""
+        return self._clock.monotonic_ns() - self._heard[partition]
+
     def close(self) -> None:
         """Let go of the connections and of what is held."""
         self.held = []
@@ -101,7 +106,9 @@ class KafkaFetch:
         """Messages are held, events noted. Whether a message was among them."""
         messages = [message for message in found if message.error() is None]
         self.held += messages
-        self.brought.update({message.partition() for message in messages})
+        came = {message.partition() for message in messages}
+        self.brought |= came
+        self._heard |= dict.fromkeys(came, self._clock.monotonic_ns())
         if len(messages) < len(found):
             for event in found:
                 if event.error() is not None:
@@ -111,6 +118,7 @@ class KafkaFetch:
     def _note(self, event: Any, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[event.partition()] = event.offset()
+            self._heard[event.partition()] = self._clock.monotonic_ns()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION):
             self.suspect.add(event.partition())
         elif error.fatal():

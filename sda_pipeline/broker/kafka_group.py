@@ -6,6 +6,7 @@ client, so it has a client and a thread of its own.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -17,17 +18,34 @@ from sda_pipeline.broker.kafka_admin import KafkaAdmin
 from sda_pipeline.broker.kafka_settings import group_options
 from sda_pipeline.errors import Transient
 
+NO_EPOCH = -1  # as the protocol writes it
 SOON_S = 0.02  # how long a commit is waited for after one that was not answered in time
 
 
 class Committed(NamedTuple):
-    """The next offset to read, the leader's epoch before it (-1: not known), and the topic's id
-    ("": it was committed by others).
+    """The next offset to read, and what goes with it as its metadata: the topic's id ("": others
+    committed it), and the leader's epoch of the message before ``reached``, from where to
+    ``offset`` there was none. Not as the protocol's epoch: that would be the one before ``offset``.
     """
 
     offset: int
-    epoch: int
     life: str
+    reached: int
+    epoch: int = NO_EPOCH
+
+    @property
+    def metadata(self) -> str:
+        return f"{self.life}:{self.reached}:{self.epoch}"
+
+
+def read_committed(offset: int, metadata: str) -> Committed:
+    """As it was written; of an older release and of others only what is sure."""
+    life, *stood = metadata.split(":")
+    try:
+        reached, epoch = (int(number) for number in stood)
+    except ValueError:
+        return Committed(offset, "" if stood else life, offset)
+    return Committed(offset, life, reached, epoch)
 
 
 class KafkaGroup:
@@ -48,7 +66,7 @@ class KafkaGroup:
         action = f"commit offsets of {self._topic}"
         if self._commit is not None and not self._commit.done():
             raise Transient(action, "the last commit is not answered yet", "it is said again")
-        at = [TopicPartition(self._topic, p, o, i, e) for p, (o, e, i) in offsets.items()]
+        at = [TopicPartition(self._topic, p, c.offset, c.metadata) for p, c in offsets.items()]
         self._commit = self._thread.submit(self._client.commit, offsets=at, asynchronous=False)
         within_s = self._admin.settings.timeout_s if self._in_time else SOON_S
         self._in_time = False
@@ -73,9 +91,7 @@ class KafkaGroup:
         except KafkaException as error:
             raise self._admin.refusal(f"ask for offsets in {self._topic}", error) from error
         return {
-            at.partition: Committed(
-                at.offset, -1 if at.leader_epoch is None else at.leader_epoch, at.metadata or ""
-            )
+            at.partition: read_committed(at.offset, at.metadata or "")
             for at in found
             if at.offset >= 0
         }
@@ -84,6 +100,7 @@ class KafkaGroup:
         """Let go of it; behind a commit under way it ends by itself."""
         closing = self._thread.submit(self._client.close)
         if self._commit is None or self._commit.done():
-            closing.result()
+            with contextlib.suppress(FutureTimeoutError):
+                closing.result(self._admin.settings.timeout_s)
         self._thread.shutdown(wait=False)
         del self._client

@@ -27,6 +27,7 @@ QUEUED_KIB = 16 * 1024  # fetched ahead by one consumer
 FETCH_BYTES = 4 * MIB  # of one partition at once; a larger message still comes, alone
 RECEIVE_BYTES = 1_000_000_000  # the largest answer taken at all; the broker's limits are below it
 UNSENT_BYTES = 256 * MIB  # a producer holds so much while the broker is away, then it is Transient
+BATCH_BYTES = 256 * 1024  # sent at once: below what a topic of small messages is limited to
 UNSENT_MESSAGES = 400_000
 HELD_BYTES_MAX = 2 * UNSENT_BYTES  # an empty one takes so much at once
 
@@ -141,6 +142,7 @@ def producer_options() -> dict[str, object]:
         "max.in.flight.requests.per.connection": 5,
         "partitioner": "murmur2",  # of the key, as the Java clients do
         "linger.ms": 5,
+        "batch.size": BATCH_BYTES,
         "message.timeout.ms": 0,
         "message.max.bytes": RECEIVE_BYTES,  # the broker's limit decides
         "queue.buffering.max.messages": UNSENT_MESSAGES,

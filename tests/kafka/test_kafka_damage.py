@@ -95,16 +95,46 @@ def test_a_partition_cut_and_filled_again_past_the_position_is_out_of_range(
         assert len(drain(consumer, 50).values) == 50
 
 
-def test_the_next_process_knows_it_by_what_the_last_one_committed(new_kafka: NewKafka) -> None:
+def filled_by_transactions(kafka: KafkaServer) -> str:
+    """The same, with four ends of transactions between; offsets up to 24."""
+    topic = Topics(kafka).create(f"t-{secrets.token_hex(4)}")
+    for first in range(0, 20, 5):
+        values = [message.value for message in messages(5, first)]
+        transaction(kafka, topic, values).commit_transaction(LONG_S)
+    return topic
+
+
+@pytest.mark.parametrize("fill", [filled, filled_by_transactions])
+def test_the_next_process_knows_it_by_what_the_last_one_committed(
+    new_kafka: NewKafka, fill: Callable[[KafkaServer], str]
+) -> None:
     kafka = new_kafka()
-    topic = filled(kafka)
+    topic = fill(kafka)
+    end = Topics(kafka).offsets(topic)[1]
     with consuming(kafka, topic) as consumer:
         drain(consumer, 20)
-        consumer.commit({0: 20})
-    cut_and_refill(kafka, topic, 40)
-    with consuming(kafka, topic) as consumer:
-        consumer.seek(0, 20)
+        wait_until(lambda: lag_is(consumer, 0), str)
+        assert consumer.position(0) == end
+        consumer.commit({0: end})
+        assert consumer.committed() == {0: end}
+        cut_and_refill(kafka, topic, 60)
+        consumer.seek(0, end)
         assert consume_until_it_raises(consumer) == []
+    with consuming(kafka, topic) as consumer:
+        consumer.seek(0, end)
+        assert consume_until_it_raises(consumer) == []
+
+
+def test_what_is_known_of_a_position_is_not_of_another(kafka: KafkaServer) -> None:
+    """It was at the end in between; what lies before it still comes."""
+    topic = filled(kafka)
+    with consuming(kafka, topic) as consumer:
+        drain(consumer, 5, most=5)
+        consumer.seek(0, 20)
+        wait_until(lambda: lag_is(consumer, 0), str)
+        consumer.seek(0, 15)
+        assert (consumer.position(0), consumer.lag()) == (15, {0: 5})
+        assert drain(consumer, 5).offsets.tolist() == [15, 16, 17, 18, 19]
 
 
 def test_a_restart_alone_cuts_nothing(new_kafka: NewKafka) -> None:
