@@ -38,7 +38,8 @@ class RemoteHorizon:
     """The first thread's side of the uploader."""
 
     def __init__(self, worker: Worker, uploader: Uploader) -> None:
-        self.worker, self.uploader = worker, uploader
+        assert worker.topology.s3 is not None, "the topology has an S3 section"
+        self.worker, self.uploader, self._keep = worker, uploader, worker.topology.s3.keep
         self.ahead = 0  # sequences up to here are taken at the remote
         self.kept: list[Manifest] | None = None  # there, newest first; None: not seen yet
         self.told: dict[str, tuple[int, int]] = {}  # of which log the words speak
@@ -73,6 +74,8 @@ class RemoteHorizon:
                          seconds=round(news.seconds, 3))  # fmt: skip
         if news.untidy:
             worker.event("remote_untidy", what=news.untidy, why=news.why)
+        if news.untidy == "prune" or news.pruned:
+            board.set("prune_failed_at", 0 if news.pruned else worker.clock.wall_ns())
         if news.fault is not RemoteFault.NONE:
             board.set("upload_failed_at", worker.clock.wall_ns())
             board.set("upload_fault", int(news.fault))
@@ -88,7 +91,7 @@ class RemoteHorizon:
         return False
 
     def _publish(self, listing: Listing) -> None:
-        board, kept = self.worker.board, listing.good
+        board, kept = self.worker.board, listing.good[: self._keep]
         self.ahead = max(self.ahead, listing.highest)
         self.kept = kept
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))

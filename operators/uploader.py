@@ -38,6 +38,7 @@ class News(NamedTuple):
     seconds: float = 0.0
     swept: int = 0
     untidy: str = ""  # what beside the upload could not be done: "sweep", "prune", "probe"
+    pruned: bool = False
     settled: bool = False  # nothing is left to do: what failed before is over
 
 
@@ -196,7 +197,7 @@ class Uploader:
 
     def _prune(self, remote: RemoteSnapshots, listing: Listing) -> None:
         left = remote.prune(listing, self._hit, self._moved)
-        self._tell(News(BreakerState.CLOSED, listing=left))
+        self._tell(News(BreakerState.CLOSED, listing=left, pruned=True))
 
     def _probe(self, remote: RemoteSnapshots) -> None:
         conditional, self._probed = remote.is_conditional(), True

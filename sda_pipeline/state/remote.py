@@ -49,6 +49,14 @@ class Unserved(Unreadable):
         return made
 
 
+class Unread(Unreadable):
+    """A manifest that is older than those that are kept: nobody has asked for it."""
+
+    def __new__(cls, path: Path) -> Unread:
+        """``path``: the key that it has."""
+        return super().__new__(cls, path, "it was not read")
+
+
 class Listing(NamedTuple):
     """What the store holds, newest first. ``orphans``: data whose manifest was never written."""
 
@@ -59,6 +67,13 @@ class Listing(NamedTuple):
     def good(self) -> list[Manifest]:
         """The snapshots whose manifest can be read, and whose data has the size it says."""
         return [each for each in self.found if isinstance(each, Manifest)]
+
+    def oldest(self, keep: int) -> int:
+        """The sequence of the ``keep``-th good one, 0 when there are fewer. What is older is to be
+        pruned, and counts for nothing where that fails.
+        """
+        good = self.good[:keep]
+        return good[-1].sequence if len(good) == keep else 0
 
     def plus(self, manifest: Manifest) -> Listing:
         """The same after an upload."""
@@ -95,7 +110,8 @@ class RemoteSnapshots:
         return self.data_key(manifest), f"{self._place}{manifest.sequence:020d}.snap"
 
     def listing(self, moved: Moved = lambda: None, *, lenient: bool = False) -> Listing:
-        """Read the directory, and the manifests that are new; ``moved`` is called after each.
+        """Read the directory, and the manifests that are new, down to the last that is kept;
+        ``moved`` is called after each.
 
         RemoteError when the store does not serve, or, unless ``lenient``, one of the manifests;
         InvalidConfiguration when a manifest has a newer format version.
@@ -113,12 +129,22 @@ class RemoteSnapshots:
             else:
                 self._data.setdefault(int(match[1]), []).append(each)
         self._read = {s: m for s, m in self._read.items() if s in there}
-        found = []
+        found: list[Manifest | Unreadable] = []
+        good = 0
         for sequence in sorted(there, reverse=True):
-            found.append(self._with_data(self._manifest(sequence, lenient)))
+            if good == self._keep:
+                found.append(Unread(Path(self.manifest_key(sequence))))
+                continue
+            manifest = self._with_data(self._manifest(sequence, lenient))
+            found += [manifest] if manifest is not None else []
+            good += isinstance(manifest, Manifest)
             moved()
-        orphans = sorted(self._data.keys() - there, reverse=True)
-        return Listing([each for each in found if each is not None], orphans)
+        return Listing(found, sorted(self._data.keys() - there, reverse=True))
+
+    def read(self, unread: Unread) -> Manifest | Unreadable:
+        """A manifest that was passed over; RemoteError when it is not served."""
+        found = self._manifest(sequence_of(unread), lenient=False)
+        return found if found is not None else Unreadable(unread.path, "it was deleted meanwhile")
 
     def _manifest(self, sequence: int, lenient: bool) -> Manifest | Unreadable | None:
         """One manifest; None when it was deleted since the listing."""
@@ -184,8 +210,7 @@ class RemoteSnapshots:
 
         ``listing``: what is there, as last listed and uploaded. Returns what is there then.
         """
-        kept = listing.good[: self._keep]
-        oldest = kept[-1].sequence if len(kept) == self._keep else 0
+        oldest = listing.oldest(self._keep)
         old = [s for s in map(sequence_of, listing.found) if s < oldest]
         keys = [self.manifest_key(sequence) for sequence in old]
         keys += [k for s, data in self._data.items() if s < oldest for k, _ in data]

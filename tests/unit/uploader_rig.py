@@ -44,7 +44,7 @@ class Turns:
         self.words = Words({"epoch": EPOCH, "radar.log_id": LOG_ID, "radar.log_first": 1})
         worker: Any = SimpleNamespace(
             clock=self.clock, board=self.words, fail=lambda _: None,
-            topology=SimpleNamespace(sources=("radar",)),
+            topology=SimpleNamespace(sources=("radar",), s3=SimpleNamespace(keep=rig.keep)),
             event=lambda event, **fields: self.events.append((event, fields)),
         )  # fmt: skip
         monkeypatch.setattr(Uploader, "start", lambda _: None)
