@@ -88,7 +88,7 @@ class RemoteHorizon:
         if news.ahead and not news.fault:
             worker.event("remote_is_ahead", sequence=news.ahead)
             return True
-        return False
+        return news.given_up
 
     def _publish(self, listing: Listing) -> None:
         board, kept = self.worker.board, listing.good[: self._keep]

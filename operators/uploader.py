@@ -40,6 +40,7 @@ class News(NamedTuple):
     untidy: str = ""  # what beside the upload could not be done: "sweep", "prune", "probe"
     pruned: bool = False
     settled: bool = False  # nothing is left to do: what failed before is over
+    given_up: bool = False  # what waited cannot be uploaded, and another snapshot could be
 
 
 class Uploader:
@@ -58,6 +59,7 @@ class Uploader:
         self._untidy: set[str] = set()  # what was told already
         self._probed = False
         self._last: Manifest | None = None  # that was uploaded
+        self._given_up = False  # what was offered last is not there, and no longer waits
         self._changed = threading.Condition()
         self._pending: Manifest | None = None
         self._busy_since = 0  # monotonic ns of the last sign of progress; 0 while it waits
@@ -71,7 +73,7 @@ class Uploader:
     def offer(self, manifest: Manifest) -> None:
         """This is the newest local snapshot; one that still waits is given up for it."""
         with self._changed:
-            self._pending = manifest
+            self._pending, self._given_up = manifest, False
             self._changed.notify()
 
     def news(self) -> list[News]:
@@ -109,7 +111,7 @@ class Uploader:
             listing = self._look(remote)
             news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
-            self._tell(news or News(self.breaker.state, settled=True))
+            self._tell(news or News(self.breaker.state, settled=not self._given_up))
         except RemoteError as error:
             if error.fault is RemoteFault.DENIED:
                 self._remote = None  # credentials may be others by now: they are read anew
@@ -146,7 +148,7 @@ class Uploader:
         found = standing(manifest, newest, [*last, *manifests(self._directory)])
         if newest is None or found is Standing.FREE:
             return self._upload(remote, manifest, listing)
-        self._done_with(manifest)
+        self._done_with(manifest, given_up=found is Standing.RIVAL)
         state = BreakerState.CLOSED
         if found is Standing.RIVAL:
             why = rivalry(newest, manifest.epoch)
@@ -155,21 +157,22 @@ class Uploader:
         return News(state, ahead=ahead, settled=True)
 
     def _upload(self, remote: RemoteSnapshots, manifest: Manifest, listing: Listing) -> News:
-        """Sweep, upload, tell, prune: only the upload itself can fail."""
+        """Sweep, upload, tell, prune: only the upload itself can fail. What it can never succeed
+        with is given up, and is no fault of the store.
+        """
         if self._sweep_due:
             self._tidy("sweep", lambda: self._sweep(remote))
         started = self._clock.monotonic_ns()
         try:
             remote.upload(self._directory, manifest, self._hit, self._moved)
         except (StateCorrupt, OSError) as error:  # pruned meanwhile, or damaged: the next serves
-            self._done_with(manifest)
-            return News(BreakerState.CLOSED, fault=RemoteFault.DAMAGED, why=str(error))
+            return self._give_up(manifest, RemoteFault.DAMAGED, error)
         except RemoteError as error:
             self._sweep_due, self._begun = True, [manifest, *self._begun]
-            if error.fault is RemoteFault.CONFLICT and not error.passing:
-                self._seen = False  # what is there is not what was thought
-                self._done_with(manifest)
-            raise
+            if error.fault is not RemoteFault.CONFLICT or error.passing:
+                raise
+            self._seen = False  # what is there is not what was thought
+            return self._give_up(manifest, error.fault, error)
         self._last, listing = manifest, listing.plus(manifest)
         self._done_with(manifest)
         seconds = (self._clock.monotonic_ns() - started) / SECOND_NS
@@ -178,6 +181,11 @@ class Uploader:
         if not self._probed:
             self._tidy("probe", lambda: self._probe(remote))
         return News(BreakerState.CLOSED, settled=True)
+
+    def _give_up(self, manifest: Manifest, fault: RemoteFault, error: Exception) -> News:
+        self._done_with(manifest, given_up=True)
+        state = BreakerState.CLOSED
+        return News(state, fault=fault, why=str(error), given_up=self._given_up)
 
     def _tidy(self, what: str, do: Callable[[], None]) -> None:
         """What the upload does not depend on. That it fails is told once, until it works again."""
@@ -205,10 +213,10 @@ class Uploader:
             why = 'the store does not mind "only if absent"; give this prefix one writer only'
             self._tell(News(BreakerState.CLOSED, untidy="probe", why=why))
 
-    def _done_with(self, manifest: Manifest | None) -> None:
+    def _done_with(self, manifest: Manifest, *, given_up: bool = False) -> None:
         with self._changed:
             if self._pending is manifest:
-                self._pending = None
+                self._pending, self._given_up = None, given_up
 
     def _moved(self) -> None:
         self._busy_since = self._clock.monotonic_ns()

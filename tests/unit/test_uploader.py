@@ -110,9 +110,34 @@ def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
     for path in turns.rig.directory.iterdir():
         path.unlink()
     turns.uploader.offer(turns.rig.local[0])
-    news = turns.until_idle()
-    assert news[-1].fault is RemoteFault.DAMAGED
+    again = turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.DAMAGED
     assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
+    assert again, "another one is wanted, changed or not"
+    assert not turns.horizon.turn(), "once"
+
+
+def test_one_whose_place_is_taken_by_damage_is_replaced_by_the_next(turns: Turns) -> None:
+    newest = turns.rig.local[2]
+    turns.rig.upload(2)
+    turns.rig.place(newest, "json").write_bytes(b"{garbage")
+    turns.uploader.offer(newest)
+    assert turns.until_idle_and_told()
+    assert not turns.uploader.turn(), "it has looked once more"
+    assert not turns.horizon.turn()
+    assert turns.words["upload_fault"] == RemoteFault.CONFLICT, "not over: it is not there"
+    turns.uploader.offer(turns.rig.renumber(newest, turns.horizon.ahead + 1))
+    assert not turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.words["radar.remote_new"] == newest.positions["radar"]
+
+
+def test_a_newer_one_that_waits_is_all_that_is_wanted(turns: Turns) -> None:
+    snapshot_file(turns.rig.state, 1).write_bytes(b"")
+    turns.rig.before("list", lambda: turns.uploader.offer(turns.rig.local[1]))
+    turns.uploader.offer(turns.rig.local[0])
+    assert not turns.until_idle_and_told()
+    assert turns.words["radar.remote_new"] == turns.rig.local[1].positions["radar"]
 
 
 @pytest.mark.parametrize("offered", [False, True])

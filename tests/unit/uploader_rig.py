@@ -59,11 +59,11 @@ class Turns:
             self.clock.advance(round(wait_s * SECOND_NS))
         raise AssertionError("it never comes to rest")
 
-    def until_idle_and_told(self) -> None:
-        """The same, and the board says it."""
+    def until_idle_and_told(self) -> bool:
+        """The same, and the board says it; whether another snapshot is wanted."""
         while self.uploader.turn() == 0.0:
             pass
-        self.horizon.turn()
+        return self.horizon.turn()
 
     def words_written(self, word: str) -> list[int]:
         """Every value that a word takes from now on."""
