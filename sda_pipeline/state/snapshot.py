@@ -167,8 +167,9 @@ def take_snapshot(
     # 2 manifest, last: read from the copy itself, so it says what the copy holds
     positions, meta = _read_copy(path)
     manifest = Manifest(
-        sequence=sequence, created_ns=now_ns, epoch=meta.epoch, catalogue=f"{meta.catalogue:016x}",
-        closed_to=meta.closed_to, positions={s: p["position"] for s, p in positions.items()},
+        sequence=sequence, created_ns=now_ns, epoch=meta.epoch, epoch_id=meta.epoch_id,
+        catalogue=f"{meta.catalogue:016x}", closed_to=meta.closed_to,
+        positions={s: p["position"] for s, p in positions.items()},
         log_ids={s: p["log_id"] for s, p in positions.items()},
         watermarks=watermarks_of(positions), offsets=offsets_of(positions),
         size_bytes=size, sha256=digest,

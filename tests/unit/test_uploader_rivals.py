@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sda_pipeline.state.snapshot import manifest_path, manifests
 from sda_pipeline.vocabulary import RemoteFault
 from tests.unit.store_rig import EPOCH
 from tests.unit.test_remote import Rig
@@ -62,6 +63,34 @@ def test_a_rivals_snapshots_stop_the_upload_and_that_is_shown(turns: Turns, name
     assert f"the newest snapshot there is {whose}" in failed["why"]
     assert "sda-supervisor restart correlator" in failed["why"]
     assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
+
+
+def test_another_pipelines_other_sources_make_it_no_friend(turns: Turns) -> None:
+    # Same prefix, name and epoch; one reads the radar alone, the other the telescopes.
+    theirs = [
+        msgspec.structs.replace(each, log_ids={"optical": 9}, positions={"optical": 5})
+        for each in turns.rig.local
+    ]
+    for each in theirs:
+        turns.rig.put(each)
+    turns.uploader.offer(turns.rig.renumber(turns.rig.local[2], EPOCH << 32 | 10))
+    turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.CONFLICT
+    assert turns.rig.remote.listing().good == theirs[::-1]
+
+
+def test_a_log_made_anew_while_the_store_was_away_makes_no_rival(turns: Turns) -> None:
+    # Every local snapshot is of the new log by now, and the uploader is started again.
+    rig = turns.rig
+    rig.put(msgspec.structs.replace(rig.local[0], epoch_id=21))
+    for each in rig.local:
+        changed = msgspec.structs.replace(each, epoch_id=21, log_ids=OTHER)
+        manifest_path(rig.directory, each.sequence).write_bytes(msgspec.json.encode(changed))
+    newest = manifests(rig.directory)[0]
+    turns.uploader.offer(newest)
+    turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.words["remote_seq"] == newest.sequence
 
 
 def test_a_higher_epoch_ends_the_rivalry(turns: Turns) -> None:
