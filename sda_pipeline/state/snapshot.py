@@ -166,6 +166,10 @@ def take_snapshot(
     hit("after_write")
     # 2 manifest, last: read from the copy itself, so it says what the copy holds
     positions, meta = _read_copy(path)
+    if meta.epoch != epoch:
+        path.unlink()
+        why = f"its epoch rose from {epoch} to {meta.epoch} meanwhile: its number would lie"
+        raise SdaError("take a snapshot", why, "it is tried again")
     manifest = Manifest(
         sequence=sequence, created_ns=now_ns, epoch=meta.epoch, epoch_id=meta.epoch_id,
         catalogue=f"{meta.catalogue:016x}", closed_to=meta.closed_to,
