@@ -12,7 +12,7 @@ from operators.uploader import News, Uploader
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.lineage import covering
 from sda_pipeline.state.manifest import Manifest
-from sda_pipeline.state.remote import Listing, RemoteSnapshots
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, sequence_of
 from sda_pipeline.topology import Topology
 from sda_pipeline.vocabulary import RemoteFault
 
@@ -42,6 +42,7 @@ class RemoteHorizon:
         self.worker, self.uploader, self._keep = worker, uploader, worker.topology.s3.keep
         self.ahead = 0  # sequences up to here are taken at the remote
         self.kept: list[Manifest] | None = None  # there, newest first; None: not seen yet
+        self.unsure = False  # one of those that are kept was not served: it may need more of a log
         self.told: dict[str, tuple[int, int]] = {}  # of which log the words speak
         self.asked = 0  # the epoch for which a snapshot was wanted
         uploader.start()
@@ -93,6 +94,8 @@ class RemoteHorizon:
     def _publish(self, listing: Listing) -> None:
         board, kept = self.worker.board, listing.good[: self._keep]
         self.ahead = max(self.ahead, listing.highest)
+        oldest = listing.oldest(self._keep)
+        self.unsure = any(sequence_of(each) > oldest for each in listing.unserved)
         self.kept = kept
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))
         for source in self.worker.topology.sources:
@@ -115,8 +118,12 @@ class RemoteHorizon:
         found = covering(self.kept or [], source, log_id, first)
         newest = found[0] if found else None
         positions = [manifest.positions.get(source, 0) for manifest in found]
+        oldest = min(positions, default=0)
+        if self.unsure:  # what was needed before may be needed still
+            known = board.get(f"{source}.remote_log") == log_id
+            oldest = min(oldest, board.get(f"{source}.remote")) if known else 0
         board.set(f"{source}.remote_time", newest.watermarks.get(source, 0) if newest else 0)
-        board.set(f"{source}.remote", min(positions, default=0))
+        board.set(f"{source}.remote", oldest)
         board.set(f"{source}.remote_new", positions[0] if positions else 0)
         board.set(f"{source}.remote_by", newest.sequence if newest else 0)
         board.set(f"{source}.remote_log", log_id)

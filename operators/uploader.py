@@ -17,11 +17,12 @@ from typing import NamedTuple
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError, StateCorrupt
 from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.retry import Breaker, Chance
 from sda_pipeline.state.lineage import Standing, rivalry, standing
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, RemoteSnapshots, Unserved
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, sequence_of
 from sda_pipeline.state.snapshot import manifests
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 
@@ -108,7 +109,7 @@ class Uploader:
         self._moved()
         try:
             remote = self._remote = self._remote or self._connect()
-            listing = self._look(remote)
+            listing = self._look(remote, manifest.epoch if manifest is not None else 0)
             news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
             self._tell(news or News(self.breaker.state, settled=not self._given_up))
@@ -127,13 +128,16 @@ class Uploader:
         self.breaker.failed(self._clock.monotonic_ns())
         self._tell(News(self.breaker.state, fault=fault, why=why))
 
-    def _look(self, remote: RemoteSnapshots) -> Listing:
-        """First of all: what is there. One manifest that is not served does not hide the others;
-        but who may read none could restore none.
+    def _look(self, remote: RemoteSnapshots, epoch: int) -> Listing:
+        """First of all: what is there. One manifest that is not served does not hide the others,
+        unless it may be the newest one of ``epoch`` or later: then nobody knows whose that is. And
+        who may read none could restore none.
         """
         listing = remote.listing(self._moved, lenient=True)
-        for each in listing.found if not listing.good else ():
-            if isinstance(each, Unserved) and each.error.fault is RemoteFault.DENIED:
+        newest = max((each.sequence for each in listing.good), default=0)
+        for each in listing.unserved:
+            hidden = max(newest, (epoch << EPOCH_SHIFT) - 1) < sequence_of(each)
+            if hidden or (not newest and each.error.fault is RemoteFault.DENIED):
                 raise each.error
         hit = self._hit
         hit("upload_listed")

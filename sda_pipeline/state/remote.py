@@ -68,6 +68,11 @@ class Listing(NamedTuple):
         """The snapshots whose manifest can be read, and whose data has the size it says."""
         return [each for each in self.found if isinstance(each, Manifest)]
 
+    @property
+    def unserved(self) -> list[Unserved]:
+        """Manifests that may be good for all that is known, newest first."""
+        return [each for each in self.found if isinstance(each, Unserved)]
+
     def oldest(self, keep: int) -> int:
         """The sequence of the ``keep``-th good one, 0 when there are fewer. What is older is to be
         pruned, and counts for nothing where that fails.

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.state.snapshot import manifest_path, manifests
 from sda_pipeline.vocabulary import RemoteFault
 from tests.unit.store_rig import EPOCH
@@ -63,6 +64,38 @@ def test_a_rivals_snapshots_stop_the_upload_and_that_is_shown(turns: Turns, name
     assert f"the newest snapshot there is {whose}" in failed["why"]
     assert "sda-supervisor restart correlator" in failed["why"]
     assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
+
+
+@pytest.mark.parametrize("epoch", [EPOCH, EPOCH + 1])
+@pytest.mark.parametrize("offered", [True, False])
+def test_nothing_is_written_beside_what_may_be_a_rivals(
+    offered: bool, epoch: int, turns: Turns
+) -> None:
+    changes = {"sequence": epoch << 32 | 9, "epoch": epoch, "log_ids": OTHER}
+    theirs = turns.rig.put(msgspec.structs.replace(turns.rig.local[0], **changes))
+    turns.rig.put(turns.rig.local[0])
+    there = turns.rig.keys()
+    served = turns.rig.objects._begin
+    turns.unserve(theirs)
+    if offered:
+        turns.uploader.offer(turns.rig.local[1])
+    turns.until_idle_and_told()
+    assert turns.uploader.turn(), "it is tried again, behind the breaker"
+    turns.clock.advance(60 * SECOND_NS)
+    assert turns.rig.keys() == there
+    assert turns.words["upload_fault"] == RemoteFault.OVERLOADED
+    assert turns.words["radar.remote_new"] == 0, "nothing is known to be durable"
+    turns.rig.objects._begin = served  # type: ignore[method-assign]
+    turns.until_idle_and_told()
+    assert turns.rig.keys() == there
+    assert turns.words["upload_fault"] == (RemoteFault.CONFLICT if offered else RemoteFault.NONE)
+
+
+def test_an_older_epochs_newest_need_not_be_served(turns: Turns) -> None:
+    changes = {"sequence": EPOCH - 1 << 32 | 9, "epoch": EPOCH - 1}
+    turns.unserve(turns.rig.put(msgspec.structs.replace(turns.rig.local[0], **changes)))
+    turns.uploader.offer(turns.rig.local[1])
+    assert uploads(turns.until_idle()) == [turns.rig.local[1]]
 
 
 def test_another_pipelines_other_sources_make_it_no_friend(turns: Turns) -> None:

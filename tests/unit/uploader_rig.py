@@ -79,3 +79,15 @@ class Turns:
 
     def told(self, event: str) -> list[dict[str, Any]]:
         return [fields for name, fields in self.events if name == event]
+
+    def unserve(self, *manifests: Manifest) -> None:
+        """From now on the store answers 503 to whoever reads these."""
+        begin = self.rig.objects._begin
+        calls = {f"get {self.rig.remote.manifest_key(each.sequence)}" for each in manifests}
+
+        def refuse(call: str) -> None:
+            begin(call)
+            if call in calls:
+                raise RemoteError("get it", "it answered 503", RemoteFault.OVERLOADED)
+
+        self.rig.objects._begin = refuse  # type: ignore[method-assign]
