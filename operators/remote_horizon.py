@@ -12,7 +12,7 @@ from operators.uploader import News, Uploader
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.lineage import covering
 from sda_pipeline.state.manifest import Manifest
-from sda_pipeline.state.remote import Listing, RemoteSnapshots, sequence_of
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, highest_by_epoch, sequence_of
 from sda_pipeline.topology import Topology
 from sda_pipeline.vocabulary import RemoteFault
 
@@ -40,7 +40,7 @@ class RemoteHorizon:
     def __init__(self, worker: Worker, uploader: Uploader) -> None:
         assert worker.topology.s3 is not None, "the topology has an S3 section"
         self.worker, self.uploader, self._keep = worker, uploader, worker.topology.s3.keep
-        self.ahead = 0  # sequences up to here are taken at the remote
+        self.taken: dict[int, int] = {}  # at the remote: by epoch the highest sequence ever seen
         self.kept: list[Manifest] | None = None  # there, newest first; None: not seen yet
         self.unsure = False  # one of those that are kept was not served: it may need more of a log
         self.told: dict[str, tuple[int, int]] = {}  # of which log the words speak
@@ -93,7 +93,7 @@ class RemoteHorizon:
 
     def _publish(self, listing: Listing) -> None:
         board, kept = self.worker.board, listing.good[: self._keep]
-        self.ahead = max(self.ahead, listing.highest)
+        self.taken = highest_by_epoch([*self.taken.values(), *listing.taken.values()])
         oldest = listing.oldest(self._keep)
         self.unsure = any(sequence_of(each) > oldest for each in listing.unserved)
         self.kept = kept

@@ -88,10 +88,10 @@ class _Replicator:
                 self.store.close()
                 self.store = self.open_store()
             self.store.env.reader_check()
-            above = self.remote.ahead if self.remote is not None else 0
+            taken = self.remote.taken.values() if self.remote is not None else ()
             pace = Pace(worker.clock, SNAPSHOT_BYTES_PER_S, lambda: worker.stopping)
             manifest = take_snapshot(
-                self.store, self.directory, worker.clock.wall_ns(), self.hit, above, pace
+                self.store, self.directory, worker.clock.wall_ns(), self.hit, taken, pace
             )
             self.kept = prune(self.directory, SNAPSHOTS_KEPT)
         except (SdaError, OSError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.state.manifest import Manifest, Unreadable, parse_manifest
 from sda_pipeline.state.objects import Fetched, Found, Moved, Objects, RemoteError
 from sda_pipeline.state.snapshot import data_path, manifest_path
@@ -87,9 +88,14 @@ class Listing(NamedTuple):
         return Listing(found, [each for each in self.orphans if each != manifest.sequence])
 
     @property
-    def highest(self) -> int:
-        """The highest sequence that is taken, by whatever; 0 when none is."""
-        return max([*map(sequence_of, self.found), *self.orphans], default=0)
+    def taken(self) -> dict[int, int]:
+        """By epoch the highest sequence that is taken, by whatever."""
+        return highest_by_epoch([*map(sequence_of, self.found), *self.orphans])
+
+
+def highest_by_epoch(sequences: Iterable[int]) -> dict[int, int]:
+    """Numbers are counted within an epoch."""
+    return {sequence >> EPOCH_SHIFT: sequence for sequence in sorted(sequences)}
 
 
 class RemoteSnapshots:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,12 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[int], None])
 
 def take_snapshot(
     store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None],
-    above: int = 0, pace: Callable[[int], None] = lambda _: None,
+    taken: Iterable[int] = (), pace: Callable[[int], None] = lambda _: None,
 ) -> Manifest:  # fmt: skip
     """Copy the store into a new snapshot; ``hit`` is called with the name of each step's
     failpoint, ``pace`` after each piece with the bytes written so far: it may wait.
 
-    It is numbered above every local one, and above the sequence ``above`` of the same epoch.
+    It is numbered above every local one, and those ``taken`` of the same epoch.
     """
 
     def inside(written: int) -> None:
@@ -155,8 +155,7 @@ def take_snapshot(
         leftover.unlink()  # a killed writer's; never had a manifest
     numbers = [m.sequence & 0xFFFFFFFF for m in manifests(directory)]
     epoch = store.reload_meta().epoch
-    if above >> 32 == epoch:
-        numbers.append(above & 0xFFFFFFFF)
+    numbers += [number & 0xFFFFFFFF for number in taken if number >> 32 == epoch]
     sequence = (epoch << 32) | (max(numbers, default=0) + 1)
     path = data_path(directory, sequence)
     hit("after_begin")

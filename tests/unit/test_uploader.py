@@ -12,7 +12,7 @@ from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.vocabulary import RemoteFault
-from tests.unit.store_rig import snapshot_file
+from tests.unit.store_rig import EPOCH, snapshot_file
 from tests.unit.test_remote import Rig
 from tests.unit.uploader_rig import CLOSED, OPEN, Turns, away, uploads
 
@@ -126,7 +126,7 @@ def test_one_whose_place_is_taken_by_damage_is_replaced_by_the_next(turns: Turns
     assert not turns.uploader.turn(), "it has looked once more"
     assert not turns.horizon.turn()
     assert turns.words["upload_fault"] == RemoteFault.CONFLICT, "not over: it is not there"
-    turns.uploader.offer(turns.rig.renumber(newest, turns.horizon.ahead + 1))
+    turns.uploader.offer(turns.rig.renumber(newest, turns.horizon.taken[EPOCH] + 1))
     assert not turns.until_idle_and_told()
     assert turns.words["upload_fault"] == RemoteFault.NONE
     assert turns.words["radar.remote_new"] == newest.positions["radar"]

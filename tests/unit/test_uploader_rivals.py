@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from sda_pipeline.limits import SECOND_NS
-from sda_pipeline.state.snapshot import manifest_path, manifests
+from sda_pipeline.state.recovery import CORRELATOR
+from sda_pipeline.state.snapshot import manifest_path, manifests, take_snapshot
+from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.vocabulary import RemoteFault
 from tests.unit.store_rig import EPOCH
 from tests.unit.test_remote import Rig
@@ -31,12 +33,27 @@ def test_a_lost_count_goes_on_above_what_is_taken(turns: Turns, mine: int) -> No
     turns.uploader.offer(msgspec.structs.replace(turns.rig.local[mine], created_ns=5))
     turns.uploader.turn()
     assert turns.horizon.turn(), "another one is wanted"
-    assert turns.horizon.ahead == turns.rig.local[2].sequence
+    assert turns.horizon.taken[EPOCH] == turns.rig.local[2].sequence
     assert [fields["sequence"] for fields in turns.told("remote_is_ahead")] == [
         turns.rig.local[2].sequence
     ]
     assert turns.words["upload_fault"] == RemoteFault.NONE
     assert turns.horizon.turn() is False
+
+
+def test_leftovers_of_a_later_epoch_do_not_hide_what_is_taken_of_this_one(turns: Turns) -> None:
+    rig = turns.rig
+    rig.put(msgspec.structs.replace(rig.local[0], sequence=EPOCH << 32 | 52))
+    rig.place(msgspec.structs.replace(rig.local[0], sequence=EPOCH + 1 << 32 | 1), "snap").touch()
+    turns.uploader.offer(rig.local[2])
+    assert turns.until_idle_and_told()
+    store = CorrelatorStore(rig.state / CORRELATOR)
+    again = take_snapshot(store, rig.directory, 5, lambda _: None, turns.horizon.taken.values())
+    store.close()
+    assert again.sequence == EPOCH << 32 | 53
+    turns.uploader.offer(again)
+    assert not turns.until_idle_and_told()
+    assert turns.words["remote_seq"] == again.sequence
 
 
 OTHER = {"radar": 8}  # the id of a log that is not ours
