@@ -100,9 +100,8 @@ class RemoteHorizon:
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))
         for source in self.worker.topology.sources:
             self._publish_source(source)
-        if kept:
-            board.set("remote_at", kept[0].created_ns)
-            board.set("remote_seq", kept[0].sequence)
+        board.set("remote_at", kept[0].created_ns if kept else 0)
+        board.set("remote_seq", kept[0].sequence if kept else 0)
 
     def _publish_source(self, source: str) -> None:
         """What the remote snapshots hold of a source's log; nothing is said of another log.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError, StateCorrupt
-from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
+from sda_pipeline.limits import REMOTE_LOOK_S, REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.retry import Breaker, Chance
 from sda_pipeline.state.lineage import Standing, rivalry, standing
@@ -63,6 +63,8 @@ class Uploader:
         self._given_up = False  # what was offered last is not there, and no longer waits
         self._changed = threading.Condition()
         self._pending: Manifest | None = None
+        self._offered: Manifest | None = None  # last
+        self._missed = False  # it is brought again where it is not there
         self._busy_since = 0  # monotonic ns of the last sign of progress; 0 while it waits
         self._news: deque[News] = deque()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -74,7 +76,8 @@ class Uploader:
     def offer(self, manifest: Manifest) -> None:
         """This is the newest local snapshot; one that still waits is given up for it."""
         with self._changed:
-            self._pending, self._given_up = manifest, False
+            self._pending = self._offered = manifest
+            self._given_up = False
             self._changed.notify()
 
     def news(self) -> list[News]:
@@ -95,8 +98,16 @@ class Uploader:
         while True:
             wait_s = self.turn()
             with self._changed:
-                if wait_s is not None or self._pending is None:
+                if wait_s is not None:
                     self._changed.wait(wait_s)
+                elif self._pending is None and not self._changed.wait(REMOTE_LOOK_S):
+                    self.look_again()
+
+    def look_again(self) -> None:
+        """At the next turn, and bring what was offered last if it is not there: a rule of the
+        bucket, or somebody, may have deleted it.
+        """
+        self._seen, self._missed = False, True
 
     def turn(self) -> float | None:
         """Do what is due. How long to wait then, seconds; None: until something is offered."""
@@ -109,7 +120,11 @@ class Uploader:
         self._moved()
         try:
             remote = self._remote = self._remote or self._connect()
-            listing = self._look(remote, manifest.epoch if manifest is not None else 0)
+            offered = self._offered
+            listing = self._look(remote, offered.epoch if offered is not None else 0)
+            if self._missed and offered is not None and offered not in listing.good:
+                manifest = self._wanted(offered)
+            self._missed = False
             news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
             self._tell(news or News(self.breaker.state, settled=not self._given_up))
@@ -123,6 +138,12 @@ class Uploader:
         finally:
             self._busy_since = 0
         return 0.0 if not self._seen or self._pending is not None else None
+
+    def _wanted(self, offered: Manifest) -> Manifest:
+        """What waits, be it what was brought before."""
+        with self._changed:
+            self._pending = self._pending or offered
+            return self._pending
 
     def _failed(self, fault: RemoteFault, why: str) -> None:
         self.breaker.failed(self._clock.monotonic_ns())

@@ -161,6 +161,21 @@ def test_a_higher_epoch_ends_the_rivalry(turns: Turns) -> None:
     assert theirs.sequence in [each.sequence for each in turns.rig.remote.listing().good]
 
 
+def test_a_rival_that_is_gone_is_noticed(turns: Turns) -> None:
+    turns.rig.put(msgspec.structs.replace(turns.rig.local[0], log_ids=OTHER))
+    turns.uploader.offer(turns.rig.local[1])
+    turns.until_idle_and_told()
+    turns.uploader.look_again()
+    turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.CONFLICT, "it is there still"
+    for path in turns.rig.objects.root.rglob("*.*"):
+        path.unlink()
+    turns.uploader.look_again()
+    turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.words["remote_seq"] == turns.rig.local[1].sequence
+
+
 def test_a_writer_that_was_quicker_keeps_its_snapshot(turns: Turns) -> None:
     # It came between our look and our manifest.
     theirs = msgspec.structs.replace(turns.rig.local[1], log_ids=OTHER)
