@@ -39,7 +39,7 @@ class News(NamedTuple):
     seconds: float = 0.0
     swept: int = 0
     untidy: str = ""  # what beside the upload could not be done: "sweep", "prune", "probe"
-    pruned: bool = False
+    pruned: bool = False  # what was too old could be deleted
     settled: bool = False  # nothing is left to do: what failed before is over
     given_up: bool = False  # what waited cannot be uploaded, and another snapshot could be
 
