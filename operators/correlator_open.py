@@ -5,6 +5,7 @@ Which store is good is ``state/recovery.py``; what happens in a step is ``correl
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any, TypeVar
 
@@ -64,9 +65,9 @@ def open_checkpoints(worker: Worker, inputs: Inputs) -> tuple[Correlation, Check
         take_out(worker, core, store)
         core.restore([(key, np.frombuffer(data, ROW)) for key, data in store.rows()])
     if store.empty:
-        meta = _begin(worker, recovered, core, inputs.hash)
+        meta = _begin(worker, recovered, core, inputs.hash, _drawn())
     elif why := _why_new_epoch(worker, meta):
-        meta = _raise_epoch(store, core, meta, _epoch_above_all(worker, recovered))
+        meta = _raise_epoch(store, core, meta, _epoch_above_all(worker, recovered), _drawn())
         worker.event("epoch_raised", epoch=meta.epoch, why=why)
     count_recovery(worker, rung)
     worker.fail("recovery_epoch")
@@ -132,7 +133,14 @@ def _decoded(data: bytes, kind: type[_T]) -> _T:
         raise StateCorrupt("read the correlator's store", str(error), hint) from error
 
 
-def _begin(worker: Worker, recovered: Recovered, core: Correlation, catalogue: int) -> Meta:
+def _drawn() -> int:
+    """The id of a new epoch: two pipelines that count alike tell their snapshots apart by it."""
+    return int.from_bytes(os.urandom(8), "little") or 1
+
+
+def _begin(
+    worker: Worker, recovered: Recovered, core: Correlation, catalogue: int, epoch_id: int
+) -> Meta:
     """A new store: its first epoch, and each source from the first position its log still has."""
     for source in core.positions:
         position = _log_start(worker, source)
@@ -142,7 +150,9 @@ def _begin(worker: Worker, recovered: Recovered, core: Correlation, catalogue: i
                          through=position.position)  # fmt: skip
     epoch = _epoch_above_all(worker, recovered)
     start = epoch << EPOCH_SHIFT
-    meta = Meta(catalogue=catalogue, epoch=epoch, outbox_end=start, outbox_deleted=start)
+    meta = Meta(
+        catalogue=catalogue, epoch=epoch, epoch_id=epoch_id, outbox_end=start, outbox_deleted=start
+    )
     encoded = {source: _encode(found) for source, found in core.positions.items() if found.log_id}
     recovered.store.commit(Changes(positions=encoded, meta=meta), lambda: None)
     return meta
@@ -188,7 +198,9 @@ def _epoch_above_all(worker: Worker, recovered: Recovered) -> int:
     return 1 + max(*seen, *known)
 
 
-def _raise_epoch(store: CorrelatorStore, core: Correlation, meta: Meta, epoch: int) -> Meta:
+def _raise_epoch(
+    store: CorrelatorStore, core: Correlation, meta: Meta, epoch: int, epoch_id: int
+) -> Meta:
     """Begin an epoch and say all that is held again, in one transaction."""
     emitted: list[list[dict[str, Any]] | int] = [
         *emitted_again(core.alerts.values(), _records(store.outbox()), epoch)
@@ -198,7 +210,7 @@ def _raise_epoch(store: CorrelatorStore, core: Correlation, meta: Meta, epoch: i
     start = epoch << EPOCH_SHIFT
     entries = numbered(emitted, start)
     meta = msgspec.structs.replace(
-        meta, epoch=epoch, epoch_due=False, outbox_deleted=start,
+        meta, epoch=epoch, epoch_id=epoch_id, epoch_due=False, outbox_deleted=start,
         outbox_end=entries[-1].position if entries else start,
     )  # fmt: skip
     alerts = {key: _encode(state) for key, state in core.alerts.items()}

@@ -12,7 +12,7 @@ from operators.uploader import News, Uploader
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.lineage import covering
 from sda_pipeline.state.manifest import Manifest
-from sda_pipeline.state.remote import Listing, RemoteSnapshots
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, highest_by_epoch, sequence_of
 from sda_pipeline.topology import Topology
 from sda_pipeline.vocabulary import RemoteFault
 
@@ -38,9 +38,11 @@ class RemoteHorizon:
     """The first thread's side of the uploader."""
 
     def __init__(self, worker: Worker, uploader: Uploader) -> None:
-        self.worker, self.uploader = worker, uploader
-        self.ahead = 0  # sequences up to here are taken at the remote
+        assert worker.topology.s3 is not None, "the topology has an S3 section"
+        self.worker, self.uploader, self._keep = worker, uploader, worker.topology.s3.keep
+        self.taken: dict[int, int] = {}  # at the remote: by epoch the highest sequence ever seen
         self.kept: list[Manifest] | None = None  # there, newest first; None: not seen yet
+        self.unsure = False  # one of those that are kept was not served: it may need more of a log
         self.told: dict[str, tuple[int, int]] = {}  # of which log the words speak
         self.asked = 0  # the epoch for which a snapshot was wanted
         uploader.start()
@@ -73,6 +75,8 @@ class RemoteHorizon:
                          seconds=round(news.seconds, 3))  # fmt: skip
         if news.untidy:
             worker.event("remote_untidy", what=news.untidy, why=news.why)
+        if news.untidy == "prune" or news.pruned:
+            board.set("prune_failed_at", 0 if news.pruned else worker.clock.wall_ns())
         if news.fault is not RemoteFault.NONE:
             board.set("upload_failed_at", worker.clock.wall_ns())
             board.set("upload_fault", int(news.fault))
@@ -85,18 +89,19 @@ class RemoteHorizon:
         if news.ahead and not news.fault:
             worker.event("remote_is_ahead", sequence=news.ahead)
             return True
-        return False
+        return news.given_up
 
     def _publish(self, listing: Listing) -> None:
-        board, kept = self.worker.board, listing.good
-        self.ahead = max(self.ahead, listing.highest)
+        board, kept = self.worker.board, listing.good[: self._keep]
+        self.taken = highest_by_epoch([*self.taken.values(), *listing.taken.values()])
+        oldest = listing.oldest(self._keep)
+        self.unsure = any(sequence_of(each) > oldest for each in listing.unserved)
         self.kept = kept
         board.set("remote_epoch", max((m.epoch for m in kept), default=0))
         for source in self.worker.topology.sources:
             self._publish_source(source)
-        if kept:
-            board.set("remote_at", kept[0].created_ns)
-            board.set("remote_seq", kept[0].sequence)
+        board.set("remote_at", kept[0].created_ns if kept else 0)
+        board.set("remote_seq", kept[0].sequence if kept else 0)
 
     def _publish_source(self, source: str) -> None:
         """What the remote snapshots hold of a source's log; nothing is said of another log.
@@ -112,8 +117,12 @@ class RemoteHorizon:
         found = covering(self.kept or [], source, log_id, first)
         newest = found[0] if found else None
         positions = [manifest.positions.get(source, 0) for manifest in found]
+        oldest = min(positions, default=0)
+        if self.unsure:  # what was needed before may be needed still
+            known = board.get(f"{source}.remote_log") == log_id
+            oldest = min(oldest, board.get(f"{source}.remote")) if known else 0
         board.set(f"{source}.remote_time", newest.watermarks.get(source, 0) if newest else 0)
-        board.set(f"{source}.remote", min(positions, default=0))
+        board.set(f"{source}.remote", oldest)
         board.set(f"{source}.remote_new", positions[0] if positions else 0)
         board.set(f"{source}.remote_by", newest.sequence if newest else 0)
         board.set(f"{source}.remote_log", log_id)

@@ -13,7 +13,7 @@ from sda_pipeline.runtime.pace import Pace
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
-from sda_pipeline.state.snapshot import every_manifest, prune, take_snapshot
+from sda_pipeline.state.snapshot import every_manifest, manifests, prune, take_snapshot
 from sda_pipeline.state.store import CorrelatorStore
 from sda_pipeline.vocabulary import Step
 
@@ -29,17 +29,27 @@ class _Replicator:
         self.store = self.open_store()
         reserve = worker.topology.disk_reserve_bytes
         self.disk = DiskReserve(worker.topology.state, reserve, worker.event)
-        self.kept: list[Manifest] = []
         for found in every_manifest(self.directory):
-            if isinstance(found, Manifest):
-                self.kept.append(found)
-            else:
+            if not isinstance(found, Manifest):
                 worker.event("snapshot_damaged", path=str(found.path), why=found.why)
-        self.seen = self.kept[0].positions if self.kept else {}  # a source not in it stands at 0
         self.again = False  # one is wanted though the store has not changed
         self.remote = self.open_remote()
-        if self.remote is not None and self.kept:
+        self.look()
+
+    def look(self) -> None:
+        """Which snapshots there are: those that a recovery could not use it has set aside.
+
+        One of an epoch that is over is not offered: the remote may hold a later one of ours, for
+        which it would be a rival's. Another is wanted.
+        """
+        self.epoch = self.worker.board.get("epoch")
+        self.kept = manifests(self.directory)
+        self.seen = self.kept[0].positions if self.kept else {}  # a source not in it stands at 0
+        if self.kept and self.kept[0].epoch < self.epoch:
+            self.again = True
+        elif self.kept and self.remote is not None:
             self.remote.uploader.offer(self.kept[0])
+        self.publish_words()
 
     def open_remote(self) -> RemoteHorizon | None:
         """The remote copy, begun; None where the topology has none."""
@@ -78,10 +88,10 @@ class _Replicator:
                 self.store.close()
                 self.store = self.open_store()
             self.store.env.reader_check()
-            above = self.remote.ahead if self.remote is not None else 0
+            taken = self.remote.taken.values() if self.remote is not None else ()
             pace = Pace(worker.clock, SNAPSHOT_BYTES_PER_S, lambda: worker.stopping)
             manifest = take_snapshot(
-                self.store, self.directory, worker.clock.wall_ns(), self.hit, above, pace
+                self.store, self.directory, worker.clock.wall_ns(), self.hit, taken, pace
             )
             self.kept = prune(self.directory, SNAPSHOTS_KEPT)
         except (SdaError, OSError) as error:
@@ -110,18 +120,19 @@ class _Replicator:
             board.set("snapshot_at", self.kept[0].created_ns)
 
     def turn(self, patience_s: float) -> None:
-        """Wait, and take what the uploader has to tell."""
+        """Wait, and take what the uploader and a recovery have to tell."""
         remote = self.remote
         self.worker.wait(patience_s, [remote.uploader.wake_fd] if remote is not None else ())
         if remote is not None:
             self.again |= remote.turn()
+        if self.worker.board.get("epoch") != self.epoch:
+            self.look()
 
 
 def run(worker: Worker) -> None:
     """Take a snapshot whenever the cadence is due and the store has changed, until told to stop."""
     worker.beat(Step.RECOVER)
     replicator = _Replicator(worker)
-    replicator.publish_words()
     worker.ready()
     every_ns = round(worker.topology.snapshot_every_s * SECOND_NS)
     due = worker.clock.monotonic_ns() + every_ns

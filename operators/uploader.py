@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from sda_pipeline.clock import Clock
 from sda_pipeline.errors import SdaError, StateCorrupt
-from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
+from sda_pipeline.limits import REMOTE_LOOK_S, REMOTE_STUCK_S, SECOND_NS
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.retry import Breaker, Chance
 from sda_pipeline.state.lineage import Standing, rivalry, standing
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, RemoteSnapshots, Unserved
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, sequence_of
 from sda_pipeline.state.snapshot import manifests
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 
@@ -38,7 +39,9 @@ class News(NamedTuple):
     seconds: float = 0.0
     swept: int = 0
     untidy: str = ""  # what beside the upload could not be done: "sweep", "prune", "probe"
+    pruned: bool = False  # what was too old could be deleted
     settled: bool = False  # nothing is left to do: what failed before is over
+    given_up: bool = False  # what waited cannot be uploaded, and another snapshot could be
 
 
 class Uploader:
@@ -57,8 +60,11 @@ class Uploader:
         self._untidy: set[str] = set()  # what was told already
         self._probed = False
         self._last: Manifest | None = None  # that was uploaded
+        self._given_up = False  # what was offered last is not there, and no longer waits
         self._changed = threading.Condition()
         self._pending: Manifest | None = None
+        self._offered: Manifest | None = None  # last
+        self._missed = False  # it is brought again where it is not there
         self._busy_since = 0  # monotonic ns of the last sign of progress; 0 while it waits
         self._news: deque[News] = deque()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -70,7 +76,8 @@ class Uploader:
     def offer(self, manifest: Manifest) -> None:
         """This is the newest local snapshot; one that still waits is given up for it."""
         with self._changed:
-            self._pending = manifest
+            self._pending = self._offered = manifest
+            self._given_up = False
             self._changed.notify()
 
     def news(self) -> list[News]:
@@ -91,8 +98,16 @@ class Uploader:
         while True:
             wait_s = self.turn()
             with self._changed:
-                if wait_s is not None or self._pending is None:
+                if wait_s is not None:
                     self._changed.wait(wait_s)
+                elif self._pending is None and not self._changed.wait(REMOTE_LOOK_S):
+                    self.look_again()
+
+    def look_again(self) -> None:
+        """At the next turn, and bring what was offered last if it is not there: a rule of the
+        bucket, or somebody, may have deleted it.
+        """
+        self._seen, self._missed = False, True
 
     def turn(self) -> float | None:
         """Do what is due. How long to wait then, seconds; None: until something is offered."""
@@ -105,10 +120,14 @@ class Uploader:
         self._moved()
         try:
             remote = self._remote = self._remote or self._connect()
-            listing = self._look(remote)
+            offered = self._offered
+            listing = self._look(remote, offered.epoch if offered is not None else 0)
+            if self._missed and offered is not None and offered not in listing.good:
+                manifest = self._wanted(offered)
+            self._missed = False
             news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
-            self._tell(news or News(self.breaker.state, settled=True))
+            self._tell(news or News(self.breaker.state, settled=not self._given_up))
         except RemoteError as error:
             if error.fault is RemoteFault.DENIED:
                 self._remote = None  # credentials may be others by now: they are read anew
@@ -120,17 +139,26 @@ class Uploader:
             self._busy_since = 0
         return 0.0 if not self._seen or self._pending is not None else None
 
+    def _wanted(self, offered: Manifest) -> Manifest:
+        """What waits, be it what was brought before."""
+        with self._changed:
+            self._pending = self._pending or offered
+            return self._pending
+
     def _failed(self, fault: RemoteFault, why: str) -> None:
         self.breaker.failed(self._clock.monotonic_ns())
         self._tell(News(self.breaker.state, fault=fault, why=why))
 
-    def _look(self, remote: RemoteSnapshots) -> Listing:
-        """First of all: what is there. One manifest that is not served does not hide the others;
-        but who may read none could restore none.
+    def _look(self, remote: RemoteSnapshots, epoch: int) -> Listing:
+        """First of all: what is there. One manifest that is not served does not hide the others,
+        unless it may be the newest one of ``epoch`` or later: then nobody knows whose that is. And
+        who may read none could restore none.
         """
         listing = remote.listing(self._moved, lenient=True)
-        for each in listing.found if not listing.good else ():
-            if isinstance(each, Unserved) and each.error.fault is RemoteFault.DENIED:
+        newest = max((each.sequence for each in listing.good), default=0)
+        for each in listing.unserved:
+            hidden = max(newest, (epoch << EPOCH_SHIFT) - 1) < sequence_of(each)
+            if hidden or (not newest and each.error.fault is RemoteFault.DENIED):
                 raise each.error
         hit = self._hit
         hit("upload_listed")
@@ -145,7 +173,7 @@ class Uploader:
         found = standing(manifest, newest, [*last, *manifests(self._directory)])
         if newest is None or found is Standing.FREE:
             return self._upload(remote, manifest, listing)
-        self._done_with(manifest)
+        self._done_with(manifest, given_up=found is Standing.RIVAL)
         state = BreakerState.CLOSED
         if found is Standing.RIVAL:
             why = rivalry(newest, manifest.epoch)
@@ -154,21 +182,22 @@ class Uploader:
         return News(state, ahead=ahead, settled=True)
 
     def _upload(self, remote: RemoteSnapshots, manifest: Manifest, listing: Listing) -> News:
-        """Sweep, upload, tell, prune: only the upload itself can fail."""
+        """Sweep, upload, tell, prune: only the upload itself can fail. What it can never succeed
+        with is given up, and is no fault of the store.
+        """
         if self._sweep_due:
             self._tidy("sweep", lambda: self._sweep(remote))
         started = self._clock.monotonic_ns()
         try:
             remote.upload(self._directory, manifest, self._hit, self._moved)
         except (StateCorrupt, OSError) as error:  # pruned meanwhile, or damaged: the next serves
-            self._done_with(manifest)
-            return News(BreakerState.CLOSED, fault=RemoteFault.DAMAGED, why=str(error))
+            return self._give_up(manifest, RemoteFault.DAMAGED, error)
         except RemoteError as error:
             self._sweep_due, self._begun = True, [manifest, *self._begun]
-            if error.fault is RemoteFault.CONFLICT and not error.passing:
-                self._seen = False  # what is there is not what was thought
-                self._done_with(manifest)
-            raise
+            if error.fault is not RemoteFault.CONFLICT or error.passing:
+                raise
+            self._seen = False  # what is there is not what was thought
+            return self._give_up(manifest, error.fault, error)
         self._last, listing = manifest, listing.plus(manifest)
         self._done_with(manifest)
         seconds = (self._clock.monotonic_ns() - started) / SECOND_NS
@@ -177,6 +206,11 @@ class Uploader:
         if not self._probed:
             self._tidy("probe", lambda: self._probe(remote))
         return News(BreakerState.CLOSED, settled=True)
+
+    def _give_up(self, manifest: Manifest, fault: RemoteFault, error: Exception) -> News:
+        self._done_with(manifest, given_up=True)
+        state = BreakerState.CLOSED
+        return News(state, fault=fault, why=str(error), given_up=self._given_up)
 
     def _tidy(self, what: str, do: Callable[[], None]) -> None:
         """What the upload does not depend on. That it fails is told once, until it works again."""
@@ -196,7 +230,7 @@ class Uploader:
 
     def _prune(self, remote: RemoteSnapshots, listing: Listing) -> None:
         left = remote.prune(listing, self._hit, self._moved)
-        self._tell(News(BreakerState.CLOSED, listing=left))
+        self._tell(News(BreakerState.CLOSED, listing=left, pruned=True))
 
     def _probe(self, remote: RemoteSnapshots) -> None:
         conditional, self._probed = remote.is_conditional(), True
@@ -204,10 +238,10 @@ class Uploader:
             why = 'the store does not mind "only if absent"; give this prefix one writer only'
             self._tell(News(BreakerState.CLOSED, untidy="probe", why=why))
 
-    def _done_with(self, manifest: Manifest | None) -> None:
+    def _done_with(self, manifest: Manifest, *, given_up: bool = False) -> None:
         with self._changed:
             if self._pending is manifest:
-                self._pending = None
+                self._pending, self._given_up = None, given_up
 
     def _moved(self) -> None:
         self._busy_since = self._clock.monotonic_ns()

@@ -65,6 +65,7 @@ REMOTE_BACKOFF_MAX_S = 10.0
 REMOTE_OPEN_FIRST_S = 2.0  # the breaker stays open for so long at first
 REMOTE_OPEN_MAX_S = 60.0
 REMOTE_STUCK_S = 600.0  # no part went through for so long: the replicator is started anew
+REMOTE_LOOK_S = 300.0  # while nothing is uploaded, it is looked whether all is still there
 REMOTE_RECOVERY_WAIT_S = 120.0  # a recovery waits so long for a remote that is away
 MULTIPART_ABOVE_BYTES = 16 * MIB  # smaller objects go in one put
 PART_BYTES = 8 * MIB  # at least 5 MiB, at most 10,000 of them

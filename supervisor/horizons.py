@@ -62,6 +62,7 @@ def of_remote(words: Words, s3: S3Settings | None) -> dict[str, Any] | None:
         "uploaded_at": _stamp(words["uploaded_at"]),
         "failed_at": _stamp(words["upload_failed_at"]),
         "fault": None if fault is RemoteFault.NONE else fault.name.lower(),
+        "prune_failed_at": _stamp(words["prune_failed_at"]),
     }
 
 
@@ -82,6 +83,11 @@ def remote_lines(found: Mapping[str, Any] | None) -> list[str]:
     if found["fault"] == RemoteFault.CONFLICT.name.lower():
         lines.append(
             "nothing is uploaded: 'sda-supervisor logs replicator' says why and what to do"
+        )
+    if found["prune_failed_at"]:
+        lines.append(
+            f"old snapshots there are not deleted since {found['prune_failed_at']}: give the "
+            "right to delete, or let the store expire them"
         )
     return lines
 

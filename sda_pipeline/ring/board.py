@@ -31,7 +31,7 @@ _SNAPSHOT_OWN = (
 )  # fmt: skip
 _REMOTE_OWN = (
     "remote_seq", "remote_epoch", "remote_rival", "remote_at", "breaker", "uploaded_at",
-    "upload_failed_at", "upload_fault",
+    "upload_failed_at", "upload_fault", "prune_failed_at",
 )  # fmt: skip
 _RECOVERIES = ("recovered_local", "recovered_snapshot", "recovered_remote", "recovered_fresh")
 _PER_SOURCE = (

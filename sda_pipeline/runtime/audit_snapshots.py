@@ -35,6 +35,11 @@ def check_snapshots(directory: Path, store: Path, report: AuditReport) -> list[M
     if good:  # read again: these may be newer than the first reading
         now = StoreAudit(store, report)
         for manifest in good:
+            ids = {manifest.epoch_id, now.epoch_id} - {0}  # 0: an older release wrote it
+            if now.epoch == manifest.epoch and len(ids) > 1:
+                name = data_path(directory, manifest.sequence).name
+                fault = f"its epoch {now.epoch} has the id {now.epoch_id:#x}, in {name} another"
+                report.fault(f"correlator meta: {fault}")
             for source, position in manifest.positions.items():
                 here = now.position(source).position
                 if position > here and now.epoch == manifest.epoch:
@@ -77,11 +82,12 @@ def _fault_of(directory: Path, manifest: Manifest) -> str:
     if any(facts) and facts != (watermarks_of(decoded), offsets_of(decoded)):
         return f"its manifest says {facts} of watermarks and offsets, and it holds others"
     says = (
-        manifest.epoch, manifest.catalogue, manifest.closed_to, manifest.positions,
-        manifest.log_ids,
+        manifest.epoch, manifest.epoch_id, manifest.catalogue, manifest.closed_to,
+        manifest.positions, manifest.log_ids,
     )  # fmt: skip
+    meta = contents.meta
     holds = (
-        contents.meta.epoch, f"{contents.meta.catalogue:016x}", contents.meta.closed_to,
+        meta.epoch, meta.epoch_id, f"{meta.catalogue:016x}", meta.closed_to,
         {source: position.position for source, position in found.items()},
         {source: position.log_id for source, position in found.items()},
     )  # fmt: skip

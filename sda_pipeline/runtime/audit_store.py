@@ -91,6 +91,10 @@ class StoreAudit:
     def epoch(self) -> int:
         return self.contents.meta.epoch if self.contents else 0
 
+    @property
+    def epoch_id(self) -> int:
+        return self.contents.meta.epoch_id if self.contents else 0
+
     def position(self, source: str) -> Position:
         """Where it stands in a source's log; at the beginning when it has no entry for it."""
         return self.positions.get(source) or Position()

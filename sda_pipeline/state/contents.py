@@ -26,6 +26,7 @@ class Meta(msgspec.Struct, kw_only=True):
     epoch_due: bool = False  # just restored: nothing may be emitted before the epoch is raised
     rung: str = ""  # of the recovery ladder, from which it was
     dlq_done: dict[str, tuple[int, int]] = {}  # by source: log id and position the DLQ had reached
+    epoch_id: int = 0  # drawn at random with the epoch; 0: a release began it that drew none
 
 
 @dataclass

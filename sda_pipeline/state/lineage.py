@@ -1,5 +1,5 @@
-"""Whose a remote snapshot is, and how far it covers a log: by its epoch, and the logs it was made
-of. Pure. Not what is then done (operators/uploader.py, operators/remote_horizon.py).
+"""Whose a remote snapshot is, by its epoch and the id that was drawn with it; how far it covers a
+log. Pure. Not what is then done (operators/uploader.py, operators/remote_horizon.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def standing(mine: Manifest, newest: Manifest | None, ours: Iterable[Manifest]) 
         return Standing.FREE
     if newest == mine:
         return Standing.THERE
-    if newest.epoch > mine.epoch or not is_ours(newest, (mine, *ours)):
+    if newest.epoch > mine.epoch or not is_ours(newest, mine, ours):
         return Standing.RIVAL
     return Standing.FREE if newest.sequence < mine.sequence else Standing.AHEAD
 
@@ -40,13 +40,21 @@ def rivalry(newest: Manifest, epoch: int) -> str:
     )
 
 
-def is_ours(there: Manifest, ours: Iterable[Manifest]) -> bool:
-    """Whether one of ours is it, or was made of the same logs. Their ids are drawn at random."""
-    return any(there == each or _agree(there.log_ids, each.log_ids) for each in ours)
+def is_ours(there: Manifest, mine: Manifest, ours: Iterable[Manifest]) -> bool:
+    """Whether one of this epoch is this pipeline's: it bears the id of ``mine``.
+
+    Older releases drew none. Then it must be one of ours, or made of the logs of one. Log ids are
+    drawn at random too, but a log may be made anew within an epoch, and be older than a pipeline.
+    """
+    if there.epoch_id and mine.epoch_id:
+        return there.epoch_id == mine.epoch_id
+    return any(there == each or _agree(there.log_ids, each.log_ids) for each in (mine, *ours))
 
 
 def _agree(some: Mapping[str, int], others: Mapping[str, int]) -> bool:
-    return all(some[source] == others[source] for source in some.keys() & others.keys())
+    """In every log that both have, and there is one."""
+    both = some.keys() & others.keys()
+    return bool(both) and all(some[source] == others[source] for source in both)
 
 
 def covering(kept: Sequence[Manifest], source: str, log_id: int, first: int) -> list[Manifest]:

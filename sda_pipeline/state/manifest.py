@@ -21,6 +21,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     sequence: int  # epoch << 32 | n
     created_ns: int
     epoch: int
+    epoch_id: int = 0  # as in the store's meta
     catalogue: str
     closed_to: int
     positions: dict[str, int]  # source -> position

@@ -26,7 +26,7 @@ from sda_pipeline.state.environment import DATA_FILE, FILE_MODE
 from sda_pipeline.state.intact import open_intact
 from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.objects import RemoteError
-from sda_pipeline.state.remote import Listing, Unserved, sequence_of
+from sda_pipeline.state.remote import Listing, Unread, Unserved, sequence_of
 from sda_pipeline.state.snapshot import (
     DAMAGED,
     every_manifest,
@@ -67,6 +67,9 @@ class RemoteRung(Protocol):
 
     def listing(self) -> Listing:
         """What is there; RemoteError when it did not answer within the bound."""
+
+    def read(self, unread: Unread) -> Manifest | Unreadable:
+        """A manifest that the listing passed over; RemoteError when it was not to be had."""
 
     def fetch(self, manifest: Manifest, target: Path) -> None:
         """A snapshot's data into a file; StateCorrupt when it is not what the manifest says,
@@ -195,7 +198,8 @@ class _Ladder:
         unserved: RemoteError | None = None
         for manifest in listing.found:
             try:
-                copy = _copy_of(self.state, Rung.REMOTE, manifest, fetch)
+                found = remote.read(manifest) if isinstance(manifest, Unread) else manifest
+                copy = _copy_of(self.state, Rung.REMOTE, found, fetch)
             except StateCorrupt as error:
                 self._failed(Rung.REMOTE, manifest, error.why)
             except RemoteError as error:  # this one alone, it may be: others are tried

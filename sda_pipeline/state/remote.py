@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.state.manifest import Manifest, Unreadable, parse_manifest
 from sda_pipeline.state.objects import Fetched, Found, Moved, Objects, RemoteError
 from sda_pipeline.state.snapshot import data_path, manifest_path
@@ -49,6 +50,14 @@ class Unserved(Unreadable):
         return made
 
 
+class Unread(Unreadable):
+    """A manifest that is older than those that are kept: nobody has asked for it."""
+
+    def __new__(cls, path: Path) -> Unread:
+        """``path``: the key that it has."""
+        return super().__new__(cls, path, "it was not read")
+
+
 class Listing(NamedTuple):
     """What the store holds, newest first. ``orphans``: data whose manifest was never written."""
 
@@ -60,6 +69,18 @@ class Listing(NamedTuple):
         """The snapshots whose manifest can be read, and whose data has the size it says."""
         return [each for each in self.found if isinstance(each, Manifest)]
 
+    @property
+    def unserved(self) -> list[Unserved]:
+        """Manifests that may be good for all that is known, newest first."""
+        return [each for each in self.found if isinstance(each, Unserved)]
+
+    def oldest(self, keep: int) -> int:
+        """The sequence of the ``keep``-th good one, 0 when there are fewer. What is older is to be
+        pruned, and counts for nothing where that fails.
+        """
+        good = self.good[:keep]
+        return good[-1].sequence if len(good) == keep else 0
+
     def plus(self, manifest: Manifest) -> Listing:
         """The same after an upload."""
         others = [each for each in self.found if sequence_of(each) != manifest.sequence]
@@ -67,9 +88,14 @@ class Listing(NamedTuple):
         return Listing(found, [each for each in self.orphans if each != manifest.sequence])
 
     @property
-    def highest(self) -> int:
-        """The highest sequence that is taken, by whatever; 0 when none is."""
-        return max([*map(sequence_of, self.found), *self.orphans], default=0)
+    def taken(self) -> dict[int, int]:
+        """By epoch the highest sequence that is taken, by whatever."""
+        return highest_by_epoch([*map(sequence_of, self.found), *self.orphans])
+
+
+def highest_by_epoch(sequences: Iterable[int]) -> dict[int, int]:
+    """Numbers are counted within an epoch."""
+    return {sequence >> EPOCH_SHIFT: sequence for sequence in sorted(sequences)}
 
 
 class RemoteSnapshots:
@@ -95,7 +121,8 @@ class RemoteSnapshots:
         return self.data_key(manifest), f"{self._place}{manifest.sequence:020d}.snap"
 
     def listing(self, moved: Moved = lambda: None, *, lenient: bool = False) -> Listing:
-        """Read the directory, and the manifests that are new; ``moved`` is called after each.
+        """Read the directory, and the manifests that are new, down to the last that is kept;
+        ``moved`` is called after each.
 
         RemoteError when the store does not serve, or, unless ``lenient``, one of the manifests;
         InvalidConfiguration when a manifest has a newer format version.
@@ -113,12 +140,22 @@ class RemoteSnapshots:
             else:
                 self._data.setdefault(int(match[1]), []).append(each)
         self._read = {s: m for s, m in self._read.items() if s in there}
-        found = []
+        found: list[Manifest | Unreadable] = []
+        good = 0
         for sequence in sorted(there, reverse=True):
-            found.append(self._with_data(self._manifest(sequence, lenient)))
+            if good == self._keep:
+                found.append(Unread(Path(self.manifest_key(sequence))))
+                continue
+            manifest = self._with_data(self._manifest(sequence, lenient))
+            found += [manifest] if manifest is not None else []
+            good += isinstance(manifest, Manifest)
             moved()
-        orphans = sorted(self._data.keys() - there, reverse=True)
-        return Listing([each for each in found if each is not None], orphans)
+        return Listing(found, sorted(self._data.keys() - there, reverse=True))
+
+    def read(self, unread: Unread) -> Manifest | Unreadable:
+        """A manifest that was passed over; RemoteError when it is not served."""
+        found = self._manifest(sequence_of(unread), lenient=False)
+        return found if found is not None else Unreadable(unread.path, "it was deleted meanwhile")
 
     def _manifest(self, sequence: int, lenient: bool) -> Manifest | Unreadable | None:
         """One manifest; None when it was deleted since the listing."""
@@ -184,8 +221,7 @@ class RemoteSnapshots:
 
         ``listing``: what is there, as last listed and uploaded. Returns what is there then.
         """
-        kept = listing.good[: self._keep]
-        oldest = kept[-1].sequence if len(kept) == self._keep else 0
+        oldest = listing.oldest(self._keep)
         old = [s for s in map(sequence_of, listing.found) if s < oldest]
         keys = [self.manifest_key(sequence) for sequence in old]
         keys += [k for s, data in self._data.items() if s < oldest for k, _ in data]

@@ -15,9 +15,9 @@ from sda_pipeline.errors import SdaError, disk_fault
 from sda_pipeline.limits import SECOND_NS
 from sda_pipeline.runtime.reporting import Report
 from sda_pipeline.runtime.retry import Chance, Jitter
-from sda_pipeline.state.manifest import Manifest
+from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.objects import Moved, RemoteError
-from sda_pipeline.state.remote import Listing, RemoteSnapshots
+from sda_pipeline.state.remote import Listing, RemoteSnapshots, Unread
 from sda_pipeline.vocabulary import RemoteFault
 
 _T = TypeVar("_T")
@@ -51,6 +51,10 @@ class PatientRemote:
             return self._patiently(
                 lambda remote, moved: remote.listing(moved, lenient=True), sys.maxsize
             )
+
+    def read(self, unread: Unread) -> Manifest | Unreadable:
+        """A manifest that the listing passed over."""
+        return self._patiently(lambda remote, _: remote.read(unread))
 
     def fetch(self, manifest: Manifest, target: Path) -> None:
         """A snapshot's data into a file, from its beginning at each attempt."""

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,12 @@ def _publish(path: Path, chunks: Iterator[bytes], inside: Callable[[int], None])
 
 def take_snapshot(
     store: CorrelatorStore, directory: Path, now_ns: int, hit: Callable[[str], None],
-    above: int = 0, pace: Callable[[int], None] = lambda _: None,
+    taken: Iterable[int] = (), pace: Callable[[int], None] = lambda _: None,
 ) -> Manifest:  # fmt: skip
     """Copy the store into a new snapshot; ``hit`` is called with the name of each step's
     failpoint, ``pace`` after each piece with the bytes written so far: it may wait.
 
-    It is numbered above every local one, and above the sequence ``above`` of the same epoch.
+    It is numbered above every local one, and those ``taken`` of the same epoch.
     """
 
     def inside(written: int) -> None:
@@ -155,8 +155,7 @@ def take_snapshot(
         leftover.unlink()  # a killed writer's; never had a manifest
     numbers = [m.sequence & 0xFFFFFFFF for m in manifests(directory)]
     epoch = store.reload_meta().epoch
-    if above >> 32 == epoch:
-        numbers.append(above & 0xFFFFFFFF)
+    numbers += [number & 0xFFFFFFFF for number in taken if number >> 32 == epoch]
     sequence = (epoch << 32) | (max(numbers, default=0) + 1)
     path = data_path(directory, sequence)
     hit("after_begin")
@@ -166,9 +165,14 @@ def take_snapshot(
     hit("after_write")
     # 2 manifest, last: read from the copy itself, so it says what the copy holds
     positions, meta = _read_copy(path)
+    if meta.epoch != epoch:
+        path.unlink()
+        why = f"its epoch rose from {epoch} to {meta.epoch} meanwhile: its number would lie"
+        raise SdaError("take a snapshot", why, "it is tried again")
     manifest = Manifest(
-        sequence=sequence, created_ns=now_ns, epoch=meta.epoch, catalogue=f"{meta.catalogue:016x}",
-        closed_to=meta.closed_to, positions={s: p["position"] for s, p in positions.items()},
+        sequence=sequence, created_ns=now_ns, epoch=meta.epoch, epoch_id=meta.epoch_id,
+        catalogue=f"{meta.catalogue:016x}", closed_to=meta.closed_to,
+        positions={s: p["position"] for s, p in positions.items()},
         log_ids={s: p["log_id"] for s, p in positions.items()},
         watermarks=watermarks_of(positions), offsets=offsets_of(positions),
         size_bytes=size, sha256=digest,

@@ -188,6 +188,14 @@ def test_what_a_reader_lost_or_has_beyond_it_is_said_again_above_all_known(
     assert (again.checkpoints.epoch, again.checkpoints.outbox) == (epoch, entries)
 
 
+def test_each_epoch_draws_an_id_and_keeps_it(state: Path, board: Words) -> None:
+    ids = []
+    for rival in (0, 1, 0):
+        board["remote_epoch"] = board["remote_rival"] = rival
+        ids.append(open_at(state, board).checkpoints.meta.epoch_id)
+    assert 0 != ids[0] != ids[1] == ids[2] != 0
+
+
 def deliver_and_lose(chain: Chain, state: Path, board: Words) -> dict[str, Any]:
     """All at the readers, then the sink's store is gone, and the correlator opens and sends."""
     chain.outbox = [

@@ -70,6 +70,12 @@ def test_a_conflict_says_where_its_remedy_stands() -> None:
     assert "sda-supervisor logs replicator" in remedy
 
 
+def test_what_is_not_pruned_shows() -> None:
+    board = words() | {"prune_failed_at": T0}
+    _, line = horizons.remote_lines(horizons.of_remote(board, S3))
+    assert "not deleted since 2026-11-23T12:00:00.000Z" in line
+
+
 def wanted_at(**of_radar: int) -> dict[str, horizons.Target]:
     board = words(**of_radar)
     found = horizons.targets(board, board, ["radar"])

@@ -52,9 +52,29 @@ def test_a_log_that_was_made_anew_in_this_epoch_is_no_other_writers() -> None:
 
 def test_every_source_that_both_have_must_agree() -> None:
     both = msgspec.structs.replace(snapshot(3), log_ids={"radar": OURS, "isl": 1})
+    other = msgspec.structs.replace(snapshot(3), log_ids={"isl": 1})
     mine = msgspec.structs.replace(MINE, log_ids={"radar": OURS, "isl": 2})
     assert standing(mine, both, []) is Standing.RIVAL
     assert standing(MINE, both, []) is Standing.FREE, "a source that is new says nothing"
+    assert standing(MINE, other, []) is Standing.RIVAL, "no log in common is no agreement"
+    assert standing(mine, snapshot(3, log_id=THEIRS), [other]) is Standing.RIVAL
+
+
+def drawn(manifest: Manifest, epoch_id: int) -> Manifest:
+    return msgspec.structs.replace(manifest, epoch_id=epoch_id)
+
+
+@pytest.mark.parametrize("log_id", [OURS, THEIRS], ids=["the same log", "a log made anew"])
+@pytest.mark.parametrize("number", [3, 9])
+def test_the_id_of_the_epoch_decides_where_both_have_one(log_id: int, number: int) -> None:
+    mine, there = drawn(MINE, 21), snapshot(number, log_id=log_id)
+    ours = Standing.FREE if number == 3 else Standing.AHEAD
+    assert standing(mine, drawn(there, 21), []) is ours
+    # Two hosts that were restored from one snapshot have the old logs in common.
+    assert standing(mine, drawn(there, 22), [drawn(there, 21)]) is Standing.RIVAL
+    without = ours if log_id == OURS else Standing.RIVAL
+    assert standing(mine, there, []) is without, "an older release wrote it: the logs decide"
+    assert standing(MINE, drawn(there, 21), []) is without
 
 
 @pytest.mark.parametrize(

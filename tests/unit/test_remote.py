@@ -249,7 +249,7 @@ def test_a_manifest_without_its_data_is_no_snapshot(tmp_path: Path) -> None:
         newest = listing.found[0]
         assert isinstance(newest, Unreadable)
         assert why in newest.why
-        assert listing.highest == rig.local[1].sequence, "its number is taken all the same"
+        assert listing.taken == {EPOCH: rig.local[1].sequence}, "its number is taken all the same"
     assert rig.upload(2) == [rig.local[2], rig.local[0]], "it does not push a good one out"
     assert rig.upload(1) == [rig.local[2], rig.local[1]], "sent again, it is whole"
 

@@ -126,6 +126,22 @@ def test_a_new_epoch_wants_a_snapshot_of_its_own_once(turns: Turns, there: bool)
     assert not turns.horizon.turn()
 
 
+@pytest.mark.parametrize("log", [LOG_ID, LATER], ids=["known", "of another log"])
+def test_manifests_that_are_not_served_give_no_log_free(log: int, turns: Turns) -> None:
+    for number in range(3):
+        turns.rig.upload(number)
+    turns.words.update({"radar.remote_log": log, "radar.remote": 4})  # of the life before
+    turns.unserve(*turns.rig.local[:2])
+    turns.until_idle_and_told()
+    assert turns.words["radar.remote_new"] == 10, "the newest was served"
+    assert turns.words["radar.remote"] == (4 if log == LOG_ID else 0)
+    for number in range(3):  # as many newer ones as are kept
+        sequence = turns.rig.local[2].sequence + 1 + number
+        turns.uploader.offer(turns.rig.renumber(turns.rig.local[2], sequence))
+        turns.until_idle_and_told()
+    assert turns.words["radar.remote"] == 10
+
+
 def test_the_board_says_what_failed(turns: Turns) -> None:
     turns.rig.objects.faults = [away()]
     turns.uploader.turn()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sda_pipeline.clock import ManualClock
@@ -257,3 +258,25 @@ def test_damaged_snapshots_are_refused_and_their_epoch_is_known(ladder: Ladder) 
     recovered = ladder.recover(allow_fresh=True)
     recovered.store.close()
     assert (recovered.rung, recovered.known_epoch) == (Rung.FRESH, EPOCH)
+
+
+def test_no_more_manifests_are_read_than_are_needed(ladder: Ladder) -> None:
+    # Nothing may be deleted there: old ones are many.
+    oldest = ladder.rig.local[0]
+    for number in range(1, 5):
+        epoch = EPOCH - 1
+        old = msgspec.structs.replace(oldest, sequence=epoch << 32 | number, epoch=epoch)
+        ladder.rig.put(old)
+    shutil.copy(ladder.object(2, "snap"), ladder.rig.place(old, "snap"))
+    ladder.lose_disk()
+    ladder.rig.objects.calls.clear()
+    assert served(ladder.recover(), ladder) == (Rung.REMOTE, 0)
+    read = [call for call in ladder.rig.objects.calls if call.startswith("get ")]
+    assert len(read) == ladder.rig.keep
+    for number in range(3):
+        flip(ladder.object(number, "snap"), at=9000)
+    ladder.lose(CORRELATOR)
+    recovered = ladder.recover()
+    recovered.store.close()
+    assert recovered.rung is Rung.REMOTE
+    assert recovered.store.meta.snapshot == old.sequence, "an older one serves where it must"

@@ -6,13 +6,14 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from sda_pipeline.errors import StateCorrupt
+from sda_pipeline.errors import SdaError, StateCorrupt
 from sda_pipeline.state.manifest import Manifest, Unreadable
 from sda_pipeline.state.recovery import CORRELATOR, SNAPSHOTS
-from sda_pipeline.state.snapshot import every_manifest, manifests, prune, restore
-from sda_pipeline.state.store import CorrelatorStore
+from sda_pipeline.state.snapshot import every_manifest, manifests, prune, restore, take_snapshot
+from sda_pipeline.state.store import Changes, CorrelatorStore
 from tests.unit.store_rig import (
     EPOCH,
     data_file,
@@ -52,6 +53,41 @@ def test_a_snapshot_holds_what_its_manifest_says(state: Path) -> None:
     copy = CorrelatorStore(state / "copy", readonly=True, single_file=True)
     assert copy.alerts()["alert-0"] == step(5).alerts["alert-0"]
     copy.close()
+
+
+def test_a_manifest_bears_the_id_of_the_epoch_and_older_ones_are_read_without(
+    state: Path,
+) -> None:
+    store = CorrelatorStore(state / CORRELATOR)
+    meta = msgspec.structs.replace(store.meta, epoch_id=2**64 - 1)
+    store.commit(Changes(meta=meta), lambda: None)
+    taken = snapshot(state, store)
+    store.close()
+    newest, older = manifests(state / SNAPSHOTS)[:2]
+    assert newest == taken
+    assert (newest.epoch_id, older.epoch_id) == (2**64 - 1, 0)
+    path = manifest_file(state, 6)
+    told = msgspec.json.decode(path.read_bytes())
+    del told["epoch_id"]
+    path.write_bytes(msgspec.json.encode(told))
+    assert manifests(state / SNAPSHOTS)[0].epoch_id == 0
+
+
+def test_a_store_that_begins_an_epoch_meanwhile_is_copied_again(state: Path) -> None:
+    store = CorrelatorStore(state / CORRELATOR)
+    before = names(state)
+
+    def rise(point: str) -> None:
+        if point == "after_begin":
+            meta = msgspec.structs.replace(store.meta, epoch=EPOCH + 1)
+            store.commit(Changes(meta=meta), lambda: None)
+
+    with pytest.raises(SdaError, match=f"its epoch rose from {EPOCH} to {EPOCH + 1}"):
+        take_snapshot(store, state / SNAPSHOTS, 0, rise)
+    assert names(state) == before
+    again = snapshot(state, store)
+    store.close()
+    assert again.sequence >> 32 == again.epoch == EPOCH + 1
 
 
 def test_only_the_newest_are_kept_and_nothing_else_stays(state: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
 
+from operators import uploader
 from sda_pipeline.errors import InvalidConfiguration, SdaError
 from sda_pipeline.limits import REMOTE_STUCK_S, SECOND_NS
 from sda_pipeline.state.manifest import Manifest
 from sda_pipeline.state.objects import RemoteError
 from sda_pipeline.state.remote import RemoteSnapshots
 from sda_pipeline.vocabulary import RemoteFault
-from tests.unit.store_rig import snapshot_file
-from tests.unit.test_remote import Rig
+from tests.unit.store_rig import EPOCH, snapshot_file
+from tests.unit.test_remote import Killed, Rig
 from tests.unit.uploader_rig import CLOSED, OPEN, Turns, away, uploads
 
 
@@ -110,9 +113,80 @@ def test_a_local_file_that_is_gone_is_given_up(turns: Turns) -> None:
     for path in turns.rig.directory.iterdir():
         path.unlink()
     turns.uploader.offer(turns.rig.local[0])
-    news = turns.until_idle()
-    assert news[-1].fault is RemoteFault.DAMAGED
+    again = turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.DAMAGED
     assert turns.uploader.breaker.state is CLOSED, "the store is not to blame"
+    assert again, "another one is wanted, changed or not"
+    assert not turns.horizon.turn(), "once"
+
+
+def test_one_whose_place_is_taken_by_damage_is_replaced_by_the_next(turns: Turns) -> None:
+    newest = turns.rig.local[2]
+    turns.rig.upload(2)
+    turns.rig.place(newest, "json").write_bytes(b"{garbage")
+    turns.uploader.offer(newest)
+    assert turns.until_idle_and_told()
+    assert not turns.uploader.turn(), "it has looked once more"
+    assert not turns.horizon.turn()
+    assert turns.words["upload_fault"] == RemoteFault.CONFLICT, "not over: it is not there"
+    turns.uploader.offer(turns.rig.renumber(newest, turns.horizon.taken[EPOCH] + 1))
+    assert not turns.until_idle_and_told()
+    assert turns.words["upload_fault"] == RemoteFault.NONE
+    assert turns.words["radar.remote_new"] == newest.positions["radar"]
+
+
+@pytest.mark.parametrize("lost", ["all", "data", "local too"])
+def test_what_was_deleted_there_is_noticed_and_brought_again(turns: Turns, lost: str) -> None:
+    rig = turns.rig
+    for manifest in rig.local:
+        turns.uploader.offer(manifest)
+        turns.until_idle_and_told()
+    there = rig.keys()
+    turns.uploader.look_again()
+    assert uploads(turns.until_idle()) == [], "nothing is missing"
+    for path in rig.objects.root.rglob("*.snap" if lost == "data" else "*.*"):
+        path.unlink()
+    if lost == "local too":
+        snapshot_file(rig.state, 3).unlink()
+    reached = turns.words_written("radar.remote_new")
+    turns.uploader.look_again()
+    assert turns.until_idle_and_told() is (lost == "local too"), "another one is wanted"
+    assert reached[0] == 0, "nobody is told that it is durable"
+    assert reached[-1] == (0 if lost == "local too" else rig.local[2].positions["radar"])
+    assert turns.words["remote_seq"] == (0 if lost == "local too" else rig.local[2].sequence)
+    assert {*there[-2:]} <= {*rig.keys()} or lost == "local too"
+    turns.uploader.look_again()
+    turns.until_idle_and_told()
+    assert (turns.words["upload_fault"] == RemoteFault.NONE) is (lost != "local too")
+
+
+def test_its_thread_looks_again_by_itself(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploader, "REMOTE_LOOK_S", 0.01)
+    looked = 0
+
+    def counted(call: str) -> None:
+        nonlocal looked
+        looked += call.startswith("list ")
+        if looked == 3:
+            raise Killed
+
+    def run() -> None:
+        with contextlib.suppress(Killed):
+            turns.uploader._run()
+
+    turns.rig.objects._begin = counted  # type: ignore[method-assign]
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60.0)
+    assert looked == 3
+
+
+def test_a_newer_one_that_waits_is_all_that_is_wanted(turns: Turns) -> None:
+    snapshot_file(turns.rig.state, 1).write_bytes(b"")
+    turns.rig.before("list", lambda: turns.uploader.offer(turns.rig.local[1]))
+    turns.uploader.offer(turns.rig.local[0])
+    assert not turns.until_idle_and_told()
+    assert turns.words["radar.remote_new"] == turns.rig.local[1].positions["radar"]
 
 
 @pytest.mark.parametrize("offered", [False, True])

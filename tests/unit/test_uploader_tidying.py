@@ -70,6 +70,22 @@ def test_without_the_right_to_tidy_all_is_uploaded_once_and_the_horizon_moves(
     assert turns.words["upload_fault"] == RemoteFault.NONE
 
 
+def test_what_cannot_be_pruned_holds_no_logs_and_that_is_shown(turns: Turns) -> None:
+    failing(turns, "delete", DENIED)
+    for manifest in turns.rig.local:
+        turns.uploader.offer(manifest)
+        turns.until_idle_and_told()
+        assert turns.words["radar.remote"] == manifest.positions["radar"], "the newest alone counts"
+    assert len(turns.rig.keys()) > 2 * turns.rig.keep, "all are still there"
+    assert turns.words["prune_failed_at"] == turns.clock.wall_ns()
+    del turns.rig.objects._begin  # type: ignore[method-assign] # the right is given
+    later = turns.rig.renumber(turns.rig.local[2], turns.rig.local[2].sequence + 1)
+    turns.uploader.offer(later)
+    turns.until_idle_and_told()
+    assert len(turns.rig.keys()) == 2
+    assert turns.words["prune_failed_at"] == 0
+
+
 def test_what_was_not_pruned_goes_the_next_time(turns: Turns) -> None:
     failing(turns, "delete", away(), times=1)
     for manifest in turns.rig.local:

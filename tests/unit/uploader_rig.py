@@ -44,7 +44,7 @@ class Turns:
         self.words = Words({"epoch": EPOCH, "radar.log_id": LOG_ID, "radar.log_first": 1})
         worker: Any = SimpleNamespace(
             clock=self.clock, board=self.words, fail=lambda _: None,
-            topology=SimpleNamespace(sources=("radar",)),
+            topology=SimpleNamespace(sources=("radar",), s3=SimpleNamespace(keep=rig.keep)),
             event=lambda event, **fields: self.events.append((event, fields)),
         )  # fmt: skip
         monkeypatch.setattr(Uploader, "start", lambda _: None)
@@ -59,11 +59,11 @@ class Turns:
             self.clock.advance(round(wait_s * SECOND_NS))
         raise AssertionError("it never comes to rest")
 
-    def until_idle_and_told(self) -> None:
-        """The same, and the board says it."""
+    def until_idle_and_told(self) -> bool:
+        """The same, and the board says it; whether another snapshot is wanted."""
         while self.uploader.turn() == 0.0:
             pass
-        self.horizon.turn()
+        return self.horizon.turn()
 
     def words_written(self, word: str) -> list[int]:
         """Every value that a word takes from now on."""
@@ -79,3 +79,15 @@ class Turns:
 
     def told(self, event: str) -> list[dict[str, Any]]:
         return [fields for name, fields in self.events if name == event]
+
+    def unserve(self, *manifests: Manifest) -> None:
+        """From now on the store answers 503 to whoever reads these."""
+        begin = self.rig.objects._begin
+        calls = {f"get {self.rig.remote.manifest_key(each.sequence)}" for each in manifests}
+
+        def refuse(call: str) -> None:
+            begin(call)
+            if call in calls:
+                raise RemoteError("get it", "it answered 503", RemoteFault.OVERLOADED)
+
+        self.rig.objects._begin = refuse  # type: ignore[method-assign]
