@@ -125,6 +125,8 @@ class Uploader:
             if self._missed and offered is not None and offered not in listing.good:
                 manifest = self._wanted(offered)
             self._missed = False
+            if manifest is not None:  # a newer one may have come while a slow store was listed
+                manifest = self._pending or manifest
             news = self._bring(remote, manifest, listing) if manifest is not None else None
             self.breaker.succeeded()
             self._tell(news or News(self.breaker.state, settled=not self._given_up))
