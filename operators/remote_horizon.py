@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from operators.uploader import News, Uploader
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.runtime.worker import Worker
 from sda_pipeline.state.lineage import covering
 from sda_pipeline.state.manifest import Manifest
@@ -85,7 +86,7 @@ class RemoteHorizon:
         if news.settled:
             board.set("upload_fault", int(RemoteFault.NONE))
         if news.fault is RemoteFault.CONFLICT or news.settled:
-            board.set("remote_rival", news.ahead >> 32 if news.fault else 0)
+            board.set("remote_rival", news.ahead >> EPOCH_SHIFT if news.fault else 0)
         if news.ahead and not news.fault:
             worker.event("remote_is_ahead", sequence=news.ahead)
             return True

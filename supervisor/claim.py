@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sda_pipeline.clock import Clock
+from sda_pipeline.durable_file import write_durably
 from sda_pipeline.errors import AlreadyRunning, InvalidConfiguration
 from sda_pipeline.limits import LOCK_WAIT_S, SECOND_NS
 
@@ -120,18 +121,3 @@ def _holds(process: Path, fd: Path, wanted: os.stat_result) -> bool:
 def mark(state: Path, name: str, content: str) -> None:
     """Write a marker file whole and durably: temp file, fsync, rename, fsync of the directory."""
     write_durably(state / name, content.encode())
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file so that a kill or a power cut leaves the old or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sda_pipeline.limits import TIME_END_NS
+from sda_pipeline.records.alert import EPOCH_SHIFT
 from sda_pipeline.topology import S3Settings
 from sda_pipeline.vocabulary import BreakerState, RemoteFault
 from supervisor.journal import stamp
@@ -131,7 +132,7 @@ def _durable(words: Words, source: str, log_id: int) -> int:
     be the one that did not serve. The replicator has a new one taken at its next cadence.
     """
     same_log = words[f"{source}.remote_log"] == log_id
-    same_epoch = words[f"{source}.remote_by"] >> 32 == words["epoch"]
+    same_epoch = words[f"{source}.remote_by"] >> EPOCH_SHIFT == words["epoch"]
     return words[f"{source}.remote_new"] if log_id and same_log and same_epoch else 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sda_pipeline.clock import Clock
+from sda_pipeline.durable_file import write_durably
 from sda_pipeline.errors import InvalidConfiguration, SdaError, disk_fault
 from sda_pipeline.topology import Topology, from_resolved_json, sources_moved, to_resolved_json
 from supervisor import claim
@@ -35,7 +36,7 @@ def run_session(
         _check_state(topology, say)
         options = _finish_what_began(state, options, say)
         try:
-            claim.write_durably(state / RESOLVED, to_resolved_json(topology))
+            write_durably(state / RESOLVED, to_resolved_json(topology))
         except OSError as error:
             action = f"write {state / RESOLVED}"
             fault = disk_fault(action, error) or SdaError(action, str(error), "see the disk")

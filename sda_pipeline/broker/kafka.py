@@ -282,5 +282,5 @@ def _headers(message: Any) -> Headers:
     """A header that is no text is not ours, and nothing is known of the others beside it."""
     try:
         return tuple((name, value or b"") for name, value in message.headers() or ())
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, SystemError):  # the library's C code raises either for the same
         return ()

@@ -9,7 +9,6 @@ from the lines beyond that length.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +32,7 @@ from sda_pipeline.dlq.reading import (
     read_marks,
 )
 from sda_pipeline.dlq.repair import damaged_files, keep_aside, set_back, take_out
+from sda_pipeline.durable_file import sealed
 from sda_pipeline.errors import Unreachable
 from sda_pipeline.limits import DLQ_FILE_BYTES, DLQ_RETENTION_S, SECOND_NS
 
@@ -175,7 +175,7 @@ class DlqFiles:
         path = self.directory / POS_NAME
         temporary = path.with_suffix(".tmp")
         try:
-            temporary.write_bytes(b"%b\n%08x\n" % (body, zlib.crc32(body)))
+            temporary.write_bytes(sealed(body))
             _sync(temporary)
             temporary.replace(path)
             _sync(self.directory)

@@ -6,12 +6,11 @@ never one more: a line more was written by somebody else.
 
 from __future__ import annotations
 
-import os
-import zlib
 from pathlib import Path
 
 import msgspec
 
+from sda_pipeline.durable_file import read_sealed, write_sealed
 from sda_pipeline.errors import StateCorrupt
 
 NAME = "quarantine.pos"
@@ -43,13 +42,9 @@ class Count(msgspec.Struct, frozen=True):
 def read_count(path: Path) -> Count | None:
     """What was counted; None without a file. StateCorrupt when it is damaged."""
     try:
-        body, _, crc = path.read_bytes().rstrip().rpartition(b"\n")
+        return msgspec.json.decode(read_sealed(path), type=Count)
     except FileNotFoundError:
         return None
-    try:
-        if int(crc, 16) != zlib.crc32(body):
-            raise ValueError("its CRC is wrong")
-        return msgspec.json.decode(body, type=Count)
     except (ValueError, msgspec.MsgspecError) as error:
         raise StateCorrupt(
             f"read {path}", str(error), "it is made anew on the next start"
@@ -57,15 +52,5 @@ def read_count(path: Path) -> Count | None:
 
 
 def write_count(path: Path, count: Count) -> None:
-    """Replace the file: temporary file, sync, rename, sync of the directory. May raise OSError."""
-    body = msgspec.json.encode(count)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(b"%b\n%08x\n" % (body, zlib.crc32(body)))
-    for synced in (temporary, path.parent):
-        descriptor = os.open(synced, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if synced is temporary:
-            temporary.replace(path)
+    """Replace the file, durably. May raise OSError."""
+    write_sealed(path, msgspec.json.encode(count))

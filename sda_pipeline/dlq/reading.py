@@ -6,7 +6,6 @@ Works beside the writer and changes nothing; writing and repair are ``files.py``
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import msgspec
 
 from sda_pipeline.dlq.entry import Entry, EntryError, decode_line
 from sda_pipeline.dlq.marks import NOTHING, Mark, written
+from sda_pipeline.durable_file import read_sealed
 from sda_pipeline.errors import InvalidConfiguration
 
 POS_NAME = "high-water.pos"
@@ -133,10 +133,8 @@ def derive(directory: Path) -> Derived:
 def _load_pos(path: Path, faults: list[str]) -> Pos | None:
     if not path.exists():
         return None
-    body, _, crc = path.read_bytes().rstrip().rpartition(b"\n")
     try:
-        if int(crc, 16) != zlib.crc32(body):
-            raise ValueError("its CRC is wrong")
+        body = read_sealed(path)
         version = msgspec.json.decode(body, type=_Format).format
         if version == POS_FORMAT:
             return msgspec.json.decode(body, type=Pos)

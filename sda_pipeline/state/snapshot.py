@@ -22,6 +22,7 @@ import orjson
 
 from sda_pipeline.errors import SdaError, StateCorrupt
 from sda_pipeline.limits import MIB, SNAPSHOT_SYNC_BYTES
+from sda_pipeline.records.alert import EPOCH_SHIFT, NUMBER_MASK
 from sda_pipeline.state.manifest import (
     Manifest,
     Unreadable,
@@ -153,10 +154,10 @@ def take_snapshot(
     directory.mkdir(mode=0o700, exist_ok=True)
     for leftover in directory.glob("*.tmp"):
         leftover.unlink()  # a killed writer's; never had a manifest
-    numbers = [m.sequence & 0xFFFFFFFF for m in manifests(directory)]
+    numbers = [m.sequence & NUMBER_MASK for m in manifests(directory)]
     epoch = store.reload_meta().epoch
-    numbers += [number & 0xFFFFFFFF for number in taken if number >> 32 == epoch]
-    sequence = (epoch << 32) | (max(numbers, default=0) + 1)
+    numbers += [number & NUMBER_MASK for number in taken if number >> EPOCH_SHIFT == epoch]
+    sequence = (epoch << EPOCH_SHIFT) | (max(numbers, default=0) + 1)
     path = data_path(directory, sequence)
     hit("after_begin")
     # 1 data: temp file, sync, rename, directory sync

@@ -50,6 +50,19 @@ def create_topics(topics: Topics) -> None:
         topics.create(topic, config={"max.message.bytes": str(LARGE_BYTES)})
 
 
+def segment(kafka: KafkaServer, topic: str) -> Path:
+    """The file of partition 0 of a topic with one."""
+    (found,) = (kafka.directory / "node-1" / "logs" / f"{topic}-0").glob("*.log")
+    return found
+
+
+def cut_segment(kafka: KafkaServer, topic: str, keep: float) -> None:
+    """Leave that share of it."""
+    path = segment(kafka, topic)
+    with path.open("r+b") as file:
+        file.truncate(round(path.stat().st_size * keep))
+
+
 def audit_of(site: Site) -> dict[str, dict[str, int]]:
     """The audit's sums by source."""
     done = site.run("sda-supervisor", "audit", "--json", "--state", "state", check=False)
@@ -94,6 +107,4 @@ class Own:
     def cut_log(self, topic: str, keep: float) -> None:
         """Of a broker that is dead: the end of partition 0 was never written to its disk."""
         assert not self.kafka.nodes[1].running, "only a dead broker's files are cut"
-        (segment,) = (self.kafka.directory / "node-1" / "logs" / f"{topic}-0").glob("*.log")
-        with segment.open("r+b") as file:
-            file.truncate(round(segment.stat().st_size * keep))
+        cut_segment(self.kafka, topic, keep)

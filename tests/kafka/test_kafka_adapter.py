@@ -13,7 +13,7 @@ from confluent_kafka import Producer as Sender
 from sda_pipeline.broker.connect import open_consumer, open_producer
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.broker.port import Consumer, OffsetOutOfRange, OutMessage
-from sda_pipeline.clock import SystemClock
+from sda_pipeline.clock import Clock, SystemClock
 from sda_pipeline.errors import SdaError, Transient
 from sda_pipeline.limits import MIB
 from tests.contracts.broker_talk import drain, messages
@@ -29,9 +29,10 @@ PATIENT = KafkaSettings(timeout_s=10.0)
 
 @contextmanager
 def consuming(
-    kafka: KafkaServer, topic: str, settings: KafkaSettings = PATIENT
+    kafka: KafkaServer, topic: str, settings: KafkaSettings = PATIENT, clock: Clock | None = None
 ) -> Iterator[Consumer]:
-    consumer = open_consumer(f"kafka://{kafka.bootstrap}", topic, "group", 1, kafka=settings)
+    url = f"kafka://{kafka.bootstrap}"
+    consumer = open_consumer(url, topic, "group", 1, clock, kafka=settings)
     consumer.seek(0, 0)  # as a source does; nobody waits for the group's coordinator
     try:
         yield consumer

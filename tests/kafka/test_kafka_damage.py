@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from sda_pipeline.broker.port import Consumer, OffsetOutOfRange
 from sda_pipeline.errors import Transient
 from sda_pipeline.limits import MIB
 from tests.contracts.broker_talk import drain, messages
+from tests.kafka.kafka_site import cut_segment
 from tests.kafka.test_kafka_adapter import LONG_S, consuming, lag_is, send, transaction
 from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
@@ -19,12 +19,6 @@ from tests.servers.kafka_topics import Topics
 from tests.servers.server_fixtures import NewKafka
 
 pytestmark = pytest.mark.kafka
-
-
-def segment(kafka: KafkaServer, topic: str) -> Path:
-    """The file of partition 0 of a topic with one."""
-    (found,) = (kafka.directory / "node-1" / "logs" / f"{topic}-0").glob("*.log")
-    return found
 
 
 def filled(kafka: KafkaServer, count: int = 20) -> str:
@@ -38,8 +32,7 @@ def filled(kafka: KafkaServer, count: int = 20) -> str:
 def cut_and_refill(kafka: KafkaServer, topic: str, refill: int) -> None:
     """The dead broker's disk lost half; then so much came that no old position is above it."""
     kafka.kill()
-    with segment(kafka, topic).open("r+b") as file:
-        file.truncate(segment(kafka, topic).stat().st_size // 2)
+    cut_segment(kafka, topic, 0.5)
     kafka.start()
     wait_until(lambda: Topics(kafka).leaders(topic), str)
     send(kafka, topic, messages(refill, 1000))

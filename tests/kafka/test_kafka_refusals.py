@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -18,12 +19,17 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from sda_pipeline.broker.kafka import STALLED_NS
+from sda_pipeline.broker.kafka_fetch import KafkaFetch
 from sda_pipeline.broker.port import OffsetOutOfRange
+from sda_pipeline.clock import SystemClock
 from sda_pipeline.errors import Transient
 from sda_pipeline.limits import MIB
 from tests.contracts.broker_talk import drain, messages
-from tests.kafka.test_kafka_adapter import LONG_S, consuming, send
-from tests.kafka.test_kafka_damage import filled, segment
+from tests.kafka.kafka_site import segment
+from tests.kafka.test_kafka_adapter import LONG_S, consuming, lag_is, send, transaction
+from tests.kafka.test_kafka_damage import filled
+from tests.process.waiting import wait_until
 from tests.servers.kafka_server import KafkaServer
 from tests.servers.kafka_topics import QUIET, Topics
 from tests.servers.server_fixtures import NewKafka
@@ -70,6 +76,44 @@ def test_no_right_to_read_is_told(new_kafka: NewKafka) -> None:
         pytest.raises(Transient, match=r"uthoriz.*; grant the right to read it"),
     ):
         consumer.consume(10, MIB, LONG_S)
+
+
+class HastyClock(SystemClock):
+    """The time of day, and so much more."""
+
+    ahead_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self.ahead_ns
+
+
+def test_a_client_that_brings_nothing_though_something_waits_is_made_anew(
+    kafka: KafkaServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may ask a leader of the past. Here an open transaction holds things back."""
+    made: list[KafkaFetch] = []
+
+    class Counted(KafkaFetch):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("sda_pipeline.broker.kafka.KafkaFetch", Counted)
+    clock = HastyClock()
+    with consuming(kafka, topic, clock=clock) as consumer:
+        wait_until(lambda: lag_is(consumer, 0), str)
+        clock.ahead_ns += STALLED_NS
+        assert lag_is(consumer, 0)
+        assert len(made) == 1, "nothing waits"
+        sender = transaction(kafka, topic, [b"a", b"b"])
+        assert lag_is(consumer, 2)
+        clock.ahead_ns += 2 * STALLED_NS
+        assert consumer.lag() == {0: 2}
+        assert consumer.consume(10, MIB, 0.0).values == []
+        assert len(made) == 2
+        sender.commit_transaction(LONG_S)
+        assert drain(consumer, 2).values == [b"a", b"b"]
+        assert len(made) == 2
 
 
 def produce_with_header(kafka: KafkaServer, topic: str, name: bytes, value: bytes) -> None:

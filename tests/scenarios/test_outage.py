@@ -59,6 +59,33 @@ def test_a_commit_that_fails_holds_nothing_up(
         assert told(stage, "broker_away", "commit_failed") == ["commit_failed"]
 
 
+def test_the_last_commit_is_said_again_when_nothing_more_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that observers do not see a lag for ever."""
+    topic = Topic()
+    topic.say(-30.0)
+    with staged(tmp_path, {"east": topic}) as stage:
+        calls: list[dict[int, int]] = []
+
+        def refuse_once(offsets: dict[int, int]) -> None:
+            calls.append(dict(offsets))
+            if len(calls) == 1:
+                raise Transient("commit", "the coordinator is away")
+
+        monkeypatch.setattr(stage.loops["east"].intake.consumer, "commit", refuse_once)
+        stage.run(-20.0)
+        assert calls == [{0: 1}] * 2
+
+
+def test_an_outage_that_comes_and_goes_is_told_once_a_minute(tmp_path: Path) -> None:
+    with staged(tmp_path, {"east": steady()}) as stage:
+        stage.silent += [Window(at, at + 2.0) for at in (-20.0, -10.0, 0.0, 10.0, 80.0)]
+        stage.run(100.0)
+        assert told(stage, "broker_away", "broker_back") == ["broker_away", "broker_back"] * 2
+        assert (stage.counts().read, stage.counts().late) == (131, 0)
+
+
 def breaking_off(stage: Stage, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
     """The broker falls silent in the middle of the second half of every ``first``-th batch."""
     consumer = stage.loops["east"].intake.consumer

@@ -28,6 +28,18 @@ class Ran(NamedTuple):
 Reprocess = Callable[..., Ran]
 
 
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``site_here``, for modules whose tests all want it."""
+    return site_here(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def reprocess(site: Path, capsys: pytest.CaptureFixture[str]) -> Reprocess:
+    """``runner``, for the same."""
+    return runner(capsys)
+
+
 def site_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A site with ``ENTRIES`` as the current directory; stdin is no terminal."""
     monkeypatch.chdir(tmp_path)

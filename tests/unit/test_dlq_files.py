@@ -19,6 +19,7 @@ from sda_pipeline.dlq.files import (
     read_marks,
 )
 from sda_pipeline.dlq.marks import Mark
+from sda_pipeline.durable_file import sealed
 from sda_pipeline.errors import InvalidConfiguration, Unreachable
 from sda_pipeline.limits import SECOND_NS
 from tests.unit.alert_rig import T0
@@ -206,7 +207,7 @@ def test_a_damaged_line_is_told_and_stepped_over(root: Path) -> None:
 def test_a_newer_marks_file_is_refused(files: DlqFiles, root: Path) -> None:
     files.close()
     body = b'{"format":2,"file":"","length":0,"marks":{}}'
-    (root / POS_NAME).write_bytes(body + b"\n%08x\n" % dlq_files.zlib.crc32(body))
+    (root / POS_NAME).write_bytes(sealed(body))
     with pytest.raises(InvalidConfiguration, match="format version 2"):
         DlqFiles(root)
 

@@ -14,17 +14,9 @@ from sda_pipeline.broker.port import Batch
 from sda_pipeline.dlq.redrive_headers import read_headers
 from sda_pipeline.dlq.reprocess_ledger import ReprocessLedger
 from tests.unit.redrive_rig import ENTRIES, TOPIC
-from tests.unit.reprocess_cli_rig import Reprocess, name, runner, site_here
+from tests.unit.reprocess_cli_rig import Reprocess, name, reprocess, site
 
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return site_here(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def reprocess(site: Path, capsys: pytest.CaptureFixture[str]) -> Reprocess:
-    return runner(capsys)
+__all__ = ["reprocess", "site"]  # the fixtures
 
 
 def messages(site: Path, topic: str = TOPIC) -> Batch:

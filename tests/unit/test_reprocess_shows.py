@@ -14,17 +14,9 @@ import pytest
 from sda_pipeline.cli.reprocess.reprocess_cli import main
 from sda_pipeline.dlq.files import DlqFiles
 from tests.unit.redrive_rig import ENTRIES, T0, TOPIC, entry, old_line
-from tests.unit.reprocess_cli_rig import Reprocess, name, runner, site_here
+from tests.unit.reprocess_cli_rig import Reprocess, name, reprocess, site
 
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return site_here(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def reprocess(site: Path, capsys: pytest.CaptureFixture[str]) -> Reprocess:
-    return runner(capsys)
+__all__ = ["reprocess", "site"]  # the fixtures
 
 
 def test_what_a_sender_wrote_never_steers_a_terminal(site: Path, reprocess: Reprocess) -> None:
