@@ -85,11 +85,15 @@ class KafkaGroup:
 
     def committed(self, partitions: Iterable[int]) -> dict[int, Committed]:
         """By partition, where there is one. Transient."""
+        action = f"ask for offsets in {self._topic}"
         at = [TopicPartition(self._topic, partition) for partition in partitions]
         try:
             found = self._client.committed(at, timeout=self._admin.settings.timeout_s)
         except KafkaException as error:
-            raise self._admin.refusal(f"ask for offsets in {self._topic}", error) from error
+            raise self._admin.refusal(action, error) from error
+        for partition in found:
+            if partition.error is not None:
+                raise Transient(action, partition.error.str())
         return {
             at.partition: read_committed(at.offset, at.metadata or "")
             for at in found
