@@ -4,7 +4,12 @@ supervisor only.
 
 from __future__ import annotations
 
+import gc
 import os
+
+# What a start loads stays for life: the collector would walk it again and again (a third of the
+# time that the catalogue takes). Worker.ready turns it on.
+gc.disable()
 
 # One thread a process: ten processes share few cores, and a library's thread pool would only
 # contend.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -95,7 +96,11 @@ class Worker:
         self.board.set(since, now)
 
     def ready(self) -> None:
-        """Tell the supervisor that every board word is re-published from disk. Once."""
+        """Tell the supervisor that every board word is re-published from disk. Once. From here on
+        garbage is collected, of what is not loaded yet.
+        """
+        gc.freeze()
+        gc.enable()
         self.fail("recovered")
         self.board.set(f"{self.name}.ready", 1)
         os.write(self.launch.ready, b"R")
