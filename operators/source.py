@@ -40,7 +40,9 @@ class SourceLoop:
         self.log = opened.log
         name, settings = worker.name, worker.topology.event_time
         self.outlet = Outlet(worker, self.send_rejects)
-        words = ("log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported")
+        words = (
+            "log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported", "missing",
+        )  # fmt: skip
         self.words = {word: f"{name}.{word}" for word in words}
         kind = worker.kind.removesuffix("-source")
         last = self.log.last()
@@ -77,6 +79,7 @@ class SourceLoop:
         board.set(self.words["watermark"], max(self.clock.source_watermark(), 0))
         board.set(self.words["ended"], int(self.ended))
         board.set(self.words["reported"], self.counts.reported)
+        board.set(self.words["missing"], self.counts.missing)
 
     def send_rejects(self) -> None:
         """Let the second cursor send what fits."""

@@ -89,6 +89,7 @@ def _source(source: str, words: Mapping[str, int]) -> dict[str, Any]:
         "applied": words[f"{source}.applied"],
         "dlq_done": words[f"{source}.dlq_done"],
         "lag": None if lag == UNKNOWN else lag,
+        "missing": words[f"{source}.missing"],
         "log_id": f"{words[f'{source}.log_id']:016x}",
         "watermark": horizons.time_of(words[f"{source}.watermark"]),
         "ended": bool(words[f"{source}.ended"]),
@@ -115,9 +116,9 @@ def status_text(found: Mapping[str, Any]) -> str:
         ],
     )
     lines += table(
-        ("source", "lag", "logged", "applied", "rejects done", "watermark"),
+        ("source", "lag", "missing", "logged", "applied", "rejects done", "watermark"),
         [
-            (s["name"], s["lag"], s["log_end"], s["applied"], s["dlq_done"],
+            (s["name"], s["lag"], s["missing"], s["log_end"], s["applied"], s["dlq_done"],
              "ended" if s["ended"] else s["watermark"])
             for s in found["sources"]
         ],

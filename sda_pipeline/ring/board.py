@@ -20,7 +20,8 @@ _WORD_BYTES = 8
 
 # Word suffixes by writer. `lag` starts UNKNOWN (nobody has asked the broker), every other word 0.
 _SOURCE_OWN = (
-    "log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported", "horizon_lost",
+    "log_end", "lag", "log_id", "log_first", "watermark", "ended", "reported", "missing",
+    "horizon_lost",
 )  # fmt: skip
 _SUPERVISOR_OWN = ("quarantined",)  # rows of the source that it must report, so far
 # Of a source: from where on the oldest retained snapshot needs its log, up to where the newest one
@@ -36,7 +37,7 @@ _REMOTE_OWN = (
 _RECOVERIES = ("recovered_local", "recovered_snapshot", "recovered_remote", "recovered_fresh")
 _PER_SOURCE = (
     "applied", "log_end", "lag", "dlq_done", "log_id", "log_first", "watermark", "ended",
-    "reported", "horizon_lost", "dlq_log", *_SNAPSHOT_OWN, *_SUPERVISOR_OWN,
+    "reported", "missing", "horizon_lost", "dlq_log", *_SNAPSHOT_OWN, *_SUPERVISOR_OWN,
 )  # fmt: skip
 _GLOBAL = (
     "outbox_end", "sink_pos", "sub_pos", "dirty", "hold", "epoch", "snapshot_seq", "snapshot_at",

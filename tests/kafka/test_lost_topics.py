@@ -34,16 +34,24 @@ def test_retention_removed_what_we_want(own: Own) -> None:
     end = own.topics.offsets("sda.obs.radar")[1]
     own.topics.truncate("sda.obs.radar", 0, end - 50)
     assert run.signalled(["radar"], signal.SIGCONT)
+    wait_until(lambda: missing(run).get("radar"), run.story)
     wait_until(run.caught_up, run.story)
+    shown = missing(run)
     run.stop()
     run.site.finish()
     radar = audit_of(run.site)["radar"]
     assert radar["read"] == end
     told = events(run, "radar", "offsets_missing")
     assert radar["missing"] == sum(int(str(event["missing"])) for event in told) > 50
+    assert shown == {"radar": radar["missing"], "optical": 0, "isl": 0}
     assert verdict.audit_faults(run.site) == []
     assert verdict.ledger_faults(verdict.ledger(run.site)) == []
     assert verdict.finals(run.site)
+
+
+def missing(run: Run) -> dict[str, int]:
+    """What ``status`` says was gone before it was read, by source."""
+    return {source["name"]: source["missing"] for source in run.site.status().get("sources", ())}
 
 
 def half_of_radar_amid_others(run: Run, topics: Topics) -> int:

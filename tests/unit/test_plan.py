@@ -83,7 +83,7 @@ def test_words_of_the_stopped_are_put_back_and_no_others(topology: Topology) -> 
     board.reset(plan.rewound_words(topology, plan.rewound_with(topology, "correlator")))
     moved = {word for word, value in board.snapshot().items() if value != before[word]}
     own = {"applied", "log_end", "lag", "log_id", "watermark", "ended", "reported"}
-    own |= {"log_first", "horizon_lost"}
+    own |= {"log_first", "missing", "horizon_lost"}
     assert moved == {f"{s}.{word}" for s in SOURCES for word in own} | {
         "outbox_end", "dirty", "hold"
     }  # fmt: skip
