@@ -101,6 +101,20 @@ def test_a_failing_seed_tells_itself_its_faults_and_how_to_see_it_again(
     assert "not again" not in text
 
 
+def test_what_breaks_the_simulation_itself_is_told_with_its_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(*_: object) -> None:
+        raise AssertionError("no schedule goes on")
+
+    monkeypatch.setattr(SimSupervisor, "_check_delivery", breaks)
+    summary = Summary()
+    summary.run(5)
+    assert list(summary.failed) == [5]
+    assert "no schedule goes on" in summary.failed[5][0]
+    assert "in breaks" in told(5, summary.failed[5])
+
+
 def test_what_is_doubled_is_put_back() -> None:
     doubles = [getattr(module, name) for module, name, _ in SEAMS]
     assert all(found is double for found, (_, _, double) in zip(doubles, SEAMS, strict=True))

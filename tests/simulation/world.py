@@ -7,16 +7,13 @@ fault plan strikes. Not the checks of its outcome.
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from operators import source_open
 from sda_pipeline.clock import ManualClock
 from sda_pipeline.errors import Rewind, SdaError
-from sda_pipeline.limits import RING_FRAMES_MIN, ROW_BYTES, SECOND_NS
-from sda_pipeline.settings import EventTime
-from sda_pipeline.topology import SUPERVISOR, EdgeSpec, OperatorSpec, Topology
+from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.topology import SUPERVISOR
 from supervisor.policy import REWIND_WINDOW_S
 from tests.simulation import damage, losses, outcome
 from tests.simulation.dice import Dice
@@ -24,61 +21,18 @@ from tests.simulation.fault_plan import REWINDING, Fault, FaultPlan, Loss, Point
 from tests.simulation.fibers import Killed
 from tests.simulation.seams import BOUNDS
 from tests.simulation.sim_broker import Broker
-from tests.simulation.sim_catalogue import PHYSICS, T0_NS
+from tests.simulation.sim_catalogue import T0_NS
 from tests.simulation.sim_disk import Disk
 from tests.simulation.sim_memory import Bytes, Memory, ZeroingWords
 from tests.simulation.sim_supervisor import SimSupervisor
+from tests.simulation.sim_topology import draw_topology
 from tests.simulation.sim_worker import SimWorker
-from tests.simulation.story import SOURCES, Story, TableReducer
+from tests.simulation.story import Story, TableReducer
 
 DECISIONS_MAX = 30_000  # a sound schedule takes some hundreds
-JOINED = 2  # a source joins what it consumed with what came while it lingered
-FRAME_OVERHEAD_BYTES = 320  # header, parts and counts, with room to spare
-ENTRY_BYTES_MAX = 2_600  # a retract + insert pair
 WALL_NS = T0_NS + 100 * SECOND_NS
-_CHAIN = ("normalize", "prioritize", "correlator", "alert-sink", "subscriber")
-_EDGES = [
-    *((source, "normalize") for source in SOURCES),
-    *pairwise(_CHAIN),
-    *((source, "dlq-sink") for source in SOURCES),
-]
-NEVER_S = 1e9
 QUIET_NS = round((REWIND_WINDOW_S + 1.0) * SECOND_NS)
 LADDER = {Loss.CORRELATOR, Loss.SINK}  # losses that lead to a new epoch
-
-
-def draw_topology(root: Path, cut_max: int, dice: Dice) -> Topology:
-    """The picture of DESIGN 2 with two sources; rings from just large enough to roomy."""
-    inputs: dict[str, list[str]] = {}
-    for source, target in _EDGES:
-        inputs.setdefault(target, []).append(source)
-    names = (*SOURCES, *_CHAIN, "dlq-sink", "replicator")
-    kinds = {source: f"{source}-source" for source in SOURCES}
-    return Topology(
-        pipeline="simulation",
-        state=root,
-        broker="simulated:",
-        catalogue=root,
-        sensors=root,
-        subscriber=root / "subscriber",
-        physics=PHYSICS,
-        event_time=EventTime(idle_after_s=None),
-        snapshot_every_s=dice.pick((NEVER_S, 0.05, 0.1)),
-        disk_reserve_bytes=0,
-        log_retention_s=0.0,
-        operators=tuple(
-            OperatorSpec(n, kinds.get(n, n), n if n in SOURCES else None, tuple(inputs.get(n, ())))
-            for n in names
-        ),
-        edges=tuple(EdgeSpec(f"{a}->{b}", a, b, _capacity(a, cut_max, dice)) for a, b in _EDGES),
-    )
-
-
-def _capacity(source: str, cut_max: int, dice: Dice) -> int:
-    """From just enough for four of the largest frames, so that rings are full now and then."""
-    rows_bytes = JOINED * cut_max * ROW_BYTES + FRAME_OVERHEAD_BYTES
-    largest = ENTRY_BYTES_MAX if source in ("correlator", "alert-sink") else rows_bytes
-    return RING_FRAMES_MIN * largest * dice.pick((1, 1, 2, 8))
 
 
 class World:
@@ -132,6 +86,8 @@ class World:
             self.live()
             if not self.faults:
                 self.faults += outcome.final_faults(self)
+        except Exception as error:  # noqa: BLE001 - whoever runs schedules tells the seed with it
+            self.faults.append(f"{error!r}\n{outcome.traceback_of(error)}")
         finally:
             self._kill_all()
             self.disk.forget()
