@@ -32,6 +32,7 @@ class Intake:
         self.offsets = Offsets(())
         self._missing = Counts()  # not yet in a record
         self._placed = False  # the consumer stands where the log says
+        self._sought: set[int] = set()  # the partitions of which that is so
         self._away_since: int | None = None  # monotonic ns
         self._away_wait_s = AWAY_WAIT_S
         self._told: tuple[str, int] = ("", -TELL_AGAIN_NS)  # of the outage told last, and when
@@ -64,10 +65,13 @@ class Intake:
         """
         found = self.consumer.partitions()
         new = [partition for partition in found if partition not in self.offsets.next]
-        for partition in found if every else new:
-            self.worker.beat(Step.READ)
-            self.clock.add(partition)
-            self.locate(partition)
+        self._sought = set() if every else self._sought.intersection(found)  # one may come back
+        for partition in found:
+            if partition not in self._sought:
+                self.worker.beat(Step.READ)
+                self.clock.add(partition)
+                self.locate(partition)
+                self._sought.add(partition)
         if new:
             self.worker.event("partitions_taken_up", partitions=new)
 
@@ -119,15 +123,23 @@ class Intake:
     def consumed(self, batch: Batch) -> set[int]:
         """A batch is dealt with: move past it, and past what will never come. Its partitions."""
         touched = self.offsets.consumed(batch)
-        for partition in self.offsets.next:
-            self.offsets.passed(partition, self.consumer.position(partition))
+        self._pass()
         return touched
 
+    def _pass(self) -> None:
+        """Move past what will never come; a batch that was handed out is dealt with before."""
+        for partition in self.offsets.next:
+            self.offsets.passed(partition, self.consumer.position(partition))
+
     def lag(self) -> dict[int, int]:
-        """How many messages wait at the broker, by partition; also on the board. Transient."""
+        """How many messages wait at the broker, by partition; also on the board. Transient.
+
+        Asked when no batch is in hand: the next record then stands where the answer was true.
+        """
         # Of a partition that the broker no longer has, nothing will come: it is as good as idle.
         lag = dict.fromkeys(self.offsets.next, 0) | self.consumer.lag()
         self.worker.board.set(self._lag_word, sum(lag.values()))
+        self._pass()
         if not any(lag.values()):
             self._back()
         return lag
@@ -153,7 +165,7 @@ class Intake:
     def away(self, error: Transient) -> None:
         """The broker did not answer: nothing is idle, no lag is known. Pauses before the next."""
         worker = self.worker
-        self.idle.busy()
+        self.idle.away()
         self._placed = False
         worker.board.set(self._lag_word, UNKNOWN)
         now = worker.clock.monotonic_ns()

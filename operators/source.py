@@ -201,6 +201,7 @@ class SourceLoop:
             worker.wait(IDLE_POLL_S)
         elif not self.disk.enough(worker.clock.monotonic_ns()):
             self.idle.busy()
+            self.intake.lag()  # for observers: it grows
             worker.wait(BLOCKED_WAIT_S, step=Step.PAUSED)
         elif not self.step():
             self.send_rejects()

@@ -36,6 +36,7 @@ LOOKAHEAD_PANES = 6  # an encounter is evaluated from so many panes before its o
 PANES_PER_ENCOUNTER = WINDOW_PANES + LOOKAHEAD_PANES  # panes j .. j + 11 can use a row of pane j
 SCHEDULE_AHEAD_NS = 120 * SECOND_NS
 TIME_END_NS = 1 << 62  # the watermark of an END frame: later than any event
+SETTLED_NS = 15 * SECOND_NS  # after an outage producers try again, librdkafka's within 10 s +- half
 EVALUATE_EVERY_NS = 100_000_000  # dirty encounters are evaluated at most so often
 CLOSED_ALERT_KEPT_NS = 3600 * SECOND_NS
 SEEN_SET_KEPT_NS = 30 * 86_400 * SECOND_NS

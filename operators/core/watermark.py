@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.limits import SECOND_NS, SETTLED_NS
 
 NONE = 0  # the watermark of a partition that has shown nothing yet; below any event time in use
 CONFIRM_WITHIN_NS = 1 * SECOND_NS  # an idleness not confirmed for so long has ended
@@ -80,11 +80,19 @@ class IdleTracker:
         self._together: tuple[int, dict[int, int]] | None = None
         self._confirmed = 0
         self._marked = 0
+        self._answers_since: int | None = None  # monotonic
 
     def busy(self) -> None:
-        """The source is blocked or the broker did not answer: nothing is idle."""
+        """The source is blocked: nothing is idle."""
         self._since.clear()
         self._together = None
+
+    def away(self) -> None:
+        """The broker did not answer: nothing is idle, and whoever sends to it may come back after
+        it, some later than others.
+        """
+        self.busy()
+        self._answers_since = None
 
     def consumed(self, partitions: Iterable[int]) -> None:
         """Messages arrived on these partitions: their idleness is over."""
@@ -99,10 +107,14 @@ class IdleTracker:
         none.
 
         When all partitions are idle each gets its own mark: where it stood when the last of them
-        fell idle, and the time since. One that is idle while others flow gets the minimum of these.
+        fell idle, and the time since. One that is idle while others flow gets the minimum of these;
+        one with history only once the broker has answered for so long that no producer is still on
+        its way back, for that may be a leap over all of an outage.
         """
         if self._after is None:
             return {}
+        if self._answers_since is None:
+            self._answers_since = now_ns
         if now_ns - self._confirmed > CONFIRM_WITHIN_NS:
             self.busy()
         self._confirmed = now_ns
@@ -134,7 +146,9 @@ class IdleTracker:
                 partition: clock.never_seen(wall_ns) if mark == NONE else mark + (now_ns - began)
                 for partition, mark in marks.items()
             }
+        assert self._answers_since is not None, "it has just answered"
+        settled = now_ns - self._answers_since >= SETTLED_NS
         idle = {p for p, began in self._since.items() if now_ns - began >= self._after}
-        others = [clock.watermarks.get(p, NONE) for p in lag if p not in idle]
-        lowest = min(others, default=NONE)
-        return {p: lowest for p in idle if lowest > clock.watermarks.get(p, NONE)}
+        stands = {p: clock.watermarks.get(p, NONE) for p in lag}
+        lowest = min((stands[p] for p in lag if p not in idle), default=NONE)
+        return {p: lowest for p in idle if lowest > stands[p] and (settled or stands[p] == NONE)}

@@ -106,17 +106,19 @@ class EmbeddedConsumer:
         return found
 
     def lag(self) -> dict[int, int]:
-        """See the port; a generation not yet sought to is lag as a whole."""
+        """See the port; a generation not yet sought to is lag as a whole, and never nothing."""
         with self._storage.reading() as txn:
             parts = {p: self._storage.part(txn, self._topic, p) for p in self._positions}
         self._seen |= {
             p: part.end for p, part in parts.items() if self._generations[p] == part.generation
         }
-        return {
-            p: part.end - (at if self._generations[p] == part.generation else part.start)
-            for p, part in parts.items()
-            for at in (self._positions[p],)
-        }
+        lag = {}
+        for p, part in parts.items():
+            strange = self._generations[p] != part.generation
+            waits = part.end - (part.start if strange else self._positions[p])
+            # An end below the position, or another life, is met by a ``consume``.
+            lag[p] = max(1, waits) if strange or waits < 0 else waits
+        return lag
 
     def unread(self, partition: int) -> int:
         """See the port."""

@@ -120,7 +120,7 @@ class KafkaConsumer:
         return {partition: found.offset for partition, found in self._committed().items()}
 
     def lag(self) -> dict[int, int]:
-        """See the port; of another life than the position's, all of it.
+        """See the port; of another life than the position's, all of it, and never nothing.
 
         What an open transaction holds back waits as well: its messages are older than they come.
         """
@@ -130,10 +130,12 @@ class KafkaConsumer:
         ends = self._admin.ends(self._name, known)
         self._found = dict(ends)
         at = {p: self.position(p) for p in known}
-        if any(self._lives[p] != topic.id for p in known):
-            starts = self._admin.starts(self._name, known)
-            at |= {p: starts[p] for p in known if self._lives[p] != topic.id}
-        lag = {p: max(0, ends[p] - at[p]) for p in known}
+        strange = [p for p in known if self._lives[p] != topic.id]
+        if strange:
+            at |= self._admin.starts(self._name, strange)
+        # An end below the position, or another life, is met by a ``consume``: until then it waits.
+        lag = {p: ends[p] - at[p] if ends[p] >= at[p] else 1 for p in known}
+        lag |= {p: max(1, lag[p]) for p in strange}
         fetch = self._fetch
         if fetch and any(n and fetch.silent_ns(p) > STALLED_NS for p, n in lag.items()):
             self._drop()
@@ -156,9 +158,12 @@ class KafkaConsumer:
     def _describe(self, young_ns: int = 0) -> TopicNow:
         now = self._clock.monotonic_ns()
         if self._described is None or now - self._described[0] >= young_ns:
-            self._described = now, self._admin.describe(self._name)
-            topic = self._described[1]
-            for gone in self._positions.keys() - set(topic.partitions):
+            topic = self._admin.describe(self._name)
+            gone_from_it = self._positions.keys() - set(topic.partitions)
+            if any(self._lives[p] == topic.id for p in gone_from_it):
+                raise Transient(f"ask for topic {self._name}", "the broker's word is an old one")
+            self._described = now, topic
+            for gone in gone_from_it:
                 self._forget(gone)  # made anew with fewer
             self._seen |= {p: n for p, n in self._found.items() if self._lives.get(p) == topic.id}
             self._found = {}

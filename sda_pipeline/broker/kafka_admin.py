@@ -122,7 +122,10 @@ class KafkaAdmin:
         asked = self._client.describe_topics(
             TopicCollection([topic]), request_timeout=self.settings.timeout_s
         )
-        found = self._answer(f"ask for topic {topic}", asked[topic])
+        action = f"ask for topic {topic}"
+        found = self._answer(action, asked[topic])
+        if not found.partitions:
+            raise self._silence(action)
         return TopicNow(str(found.topic_id), tuple(sorted(p.id for p in found.partitions)))
 
     def create(self, topic: str, partitions: int) -> None:

@@ -95,7 +95,10 @@ class Consumer(Protocol):
         """The group's committed offsets, for partitions that have one in their generation."""
 
     def lag(self) -> dict[int, int]:
-        """Messages not yet consumed, by partition: end offset minus position. Transient."""
+        """Messages not yet consumed, by partition: end offset minus position. Transient.
+
+        0 means that all is read: never where a ``consume`` will raise OffsetOutOfRange.
+        """
 
     def unread(self, partition: int) -> int:
         """What of the position's own life the last ``lag`` since the seek knew beyond it; 0 when

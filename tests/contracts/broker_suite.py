@@ -213,6 +213,7 @@ class BrokerSuite:
         producer.produce(TOPIC, messages(30))
         producer.flush(LONG_S)
         consumer.seek(0, offset)
+        assert consumer.lag() == {0: 1}, "nothing waits would mean that all is read"
         with pytest.raises(OffsetOutOfRange, match=rf"from offset {offset}: it holds .* to 30;"):
             consumer.consume(10, 1000, LONG_S)
         consumer.seek(0, 29)
@@ -234,6 +235,23 @@ class BrokerSuite:
         assert consumer.committed() == {}
         consumer.seek(0, consumer.log_start(0))
         check_columns(drain(consumer, 40), messages(40, 100))
+
+    def test_a_recreated_topic_is_never_at_its_end_before_it_was_sought(
+        self, broker: Harness
+    ) -> None:
+        consumer, producer = broker.consumer(), broker.producer()
+        producer.produce(TOPIC, messages(30))
+        producer.flush(LONG_S)
+        drain(consumer, 30)
+        assert consumer.lag() == {0: 0}
+        broker.recreate(TOPIC)
+        assert consumer.lag()[0] > 0
+        with pytest.raises(OffsetOutOfRange):
+            consumer.consume(10, 1000, LONG_S)
+        assert consumer.lag()[0] > 0
+        assert consumer.generation(0) >= 0
+        consumer.seek(0, consumer.log_start(0))
+        assert consumer.lag() == {0: 0}
 
     def test_topics_are_apart(self, broker: Harness) -> None:
         producer = broker.producer()

@@ -92,7 +92,7 @@ class ScriptedConsumer:
         return 0
 
     def position(self, partition: int) -> int:
-        return self.next[partition]
+        return self.next.get(partition, 0)
 
     def seek(self, partition: int, offset: int) -> None:
         self.next[partition] = offset

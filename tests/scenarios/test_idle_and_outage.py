@@ -91,7 +91,7 @@ def test_with_idleness_off_it_waits_for_the_quiet_source(tmp_path: Path) -> None
 def partitioned() -> Topic:
     """Partition 0 flows faster than anybody could fall idle in between; 1 has fallen silent."""
     topic = flowing(-30.0, -28.0, partition=1)
-    say_often(topic, -30.0, -18.0, every_s=0.04)
+    say_often(topic, -30.0, -8.0, every_s=0.04)
     return topic
 
 
@@ -99,10 +99,10 @@ def test_a_quiet_partition_follows_the_others(tmp_path: Path) -> None:
     with staged(tmp_path, {"east": partitioned()}) as stage:
         stage.run(-28.0)
         assert stage.watermark_s(partition=1) == pytest.approx(-29.0 - MAX_LATENESS_S)
-        stage.run(-18.1)
+        stage.run(-8.1)
         behind_s = stage.watermark_s(partition=0) - stage.watermark_s(partition=1)
         assert 0.0 <= behind_s < MARKED_WITHIN_S
-        assert stage.watermark_s() > -18.1 - MAX_LATENESS_S - MARKED_WITHIN_S
+        assert stage.watermark_s() > -8.1 - MAX_LATENESS_S - MARKED_WITHIN_S
         assert stage.counts().late == 0
 
 
@@ -119,7 +119,7 @@ def test_looking_only_when_nothing_came_would_hold_it_back(
 
     monkeypatch.setattr(IdleTracker, "observe", only_at_rest)
     with staged(tmp_path, {"east": partitioned()}) as stage:
-        stage.run(-18.1)
+        stage.run(-8.1)
         assert stage.watermark_s() == pytest.approx(-29.0 - MAX_LATENESS_S)
 
 

@@ -67,3 +67,25 @@ def test_beginning_anew_would_accept_what_comes_too_late(
         assert stage.counts().late == 0
         with pytest.raises(AssertionError, match="a row of partition 1 that is late"):
             stage.standings()  # panes it belongs to may be closed
+
+
+def test_one_that_was_not_seen_for_a_while_goes_on_where_the_log_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever position the client gives it meanwhile."""
+    with staged(tmp_path, {"east": growing()}) as stage:
+        stage.run(0.0)
+        consumer = stage.loops["east"].intake.consumer
+        partitions = consumer.partitions
+
+        def without_the_new_one() -> tuple[int, ...]:
+            found = tuple(p for p in partitions() if p != 1)
+            consumer.next.pop(1, None)  # type: ignore[attr-defined]
+            return found
+
+        with monkeypatch.context() as hidden:
+            hidden.setattr(consumer, "partitions", without_the_new_one)
+            stage.run(3.0)
+        stage.run(20.0)
+        assert (stage.counts().read, stage.counts().late) == (50 + 40, 0)
+        stage.standings()

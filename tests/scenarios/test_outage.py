@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from operators import intake
+from operators.core import watermark
 from operators.intake import Intake
 from sda_pipeline.errors import Transient
 from sda_pipeline.ring.board import UNKNOWN
@@ -40,6 +41,46 @@ def test_it_is_told_once_and_the_same_life_goes_on(tmp_path: Path) -> None:
         assert told(stage, "broker_away", "broker_back") == ["broker_away", "broker_back"]
         assert (stage.counts().read, stage.counts().late, stage.counts().missing) == (325, 0, 0)
         stage.standings()
+
+
+def one_half_comes_later(by_s: float) -> Topic:
+    """Two partitions whose producers wait for the broker; those of 1 come back after those of 0."""
+    topic = Topic()
+    for second in range(-30, -10):
+        topic.say(float(second))
+        topic.say(float(second), partition=1)
+    for second in range(-10, 290, 4):
+        topic.say(float(second), arrives_s=290.2)
+        topic.say(float(second), partition=1, arrives_s=290.2 + by_s)
+    for half in range(40):
+        topic.say(290.5 + half / 2)
+    return topic
+
+
+@pytest.mark.parametrize("by_s", [0.0, 2.5, 5.0, 12.0])
+@pytest.mark.parametrize("dies", [False, True])
+def test_producers_come_back_one_after_the_other(tmp_path: Path, by_s: float, dies: bool) -> None:
+    """Librdkafka's wait up to 10 s between two attempts."""
+    with staged(tmp_path, {"east": one_half_comes_later(by_s)}) as stage:
+        stage.silent.append(LONG)
+        stage.run(289.0)
+        if dies:
+            stage.loops["east"].log.close()
+            stage.start("east")
+        stage.run(309.2)
+        assert (stage.counts().read, stage.counts().late) == (2 * 95 + 38, 0)
+        stage.standings()
+
+
+def test_following_the_others_at_once_would_make_what_they_held_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+    monkeypatch.setattr(watermark, "SETTLED_NS", 0)
+    with staged(tmp_path, {"east": one_half_comes_later(5.0)}) as stage:
+        stage.silent.append(LONG)
+        stage.run(309.0)
+        assert stage.counts().late > 50
 
 
 def test_a_commit_that_fails_holds_nothing_up(

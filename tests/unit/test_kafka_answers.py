@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
-from sda_pipeline.broker.kafka_admin import KafkaAdmin
+from sda_pipeline.broker.kafka import KafkaConsumer
+from sda_pipeline.broker.kafka_admin import KafkaAdmin, TopicNow
 from sda_pipeline.broker.kafka_group import Committed, KafkaGroup
 from sda_pipeline.broker.kafka_settings import KafkaSettings
 from sda_pipeline.clock import SystemClock
@@ -49,6 +50,34 @@ def test_an_offset_that_is_none_is_silence(offset: int, monkeypatch: pytest.Monk
         admin.ends("t", (0, 1))
     monkeypatch.setattr(admin, "_client", Offsets({0: 40, 1: 0}))
     assert admin.ends("t", (0, 1)) == {0: 40, 1: 0}
+
+
+def test_a_description_without_a_partition_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = an_admin()
+    answer: Future[SimpleNamespace] = Future()
+    answer.set_result(SimpleNamespace(topic_id="id", partitions=[]))
+    client = SimpleNamespace(describe_topics=lambda *_, **__: {"t": answer})
+    monkeypatch.setattr(admin, "_client", client)
+    with pytest.raises(Transient, match="does not answer"):
+        admin.describe("t")
+
+
+def test_partitions_of_one_topic_do_not_become_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that has not heard of the new ones yet would make them forgotten."""
+    admin = an_admin()
+    topics = (
+        [TopicNow("id", (0, 1, 2))] * 4 + [TopicNow("id", (0, 1))] * 2 + [TopicNow("new", (0,))]
+    )
+    monkeypatch.setattr(admin, "describe", lambda _: topics.pop(0))
+    with closing(KafkaConsumer(admin, "t", "group", SystemClock())) as consumer:
+        assert consumer.partitions() == (0, 1, 2)
+        for partition in range(3):
+            consumer.seek(partition, 7)
+        for _ in range(2):
+            with pytest.raises(Transient, match="the broker's word is an old one"):
+                consumer.partitions()
+        assert [consumer.position(partition) for partition in range(3)] == [7, 7, 7]
+        assert consumer.partitions() == (0,), "made anew with fewer"
 
 
 def committed(error: KafkaError | None) -> dict[int, Committed]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.core.watermark import NONE, EventClock, IdleTracker
-from sda_pipeline.limits import SECOND_NS
+from sda_pipeline.limits import SECOND_NS, SETTLED_NS
 
 MAX_LATENESS, ALLOWED = 10, 5
 
@@ -71,6 +71,11 @@ class Quiet:
         self.clock.advance(marks)
         return marks
 
+    def marked(self, lag: dict[int, int], looks: int = 30) -> dict[int, int]:
+        """The first marks within so many looks."""
+        found = (self.look(0.9, lag) for _ in range(looks))
+        return next((marks for marks in found if marks), {})
+
 
 def test_idle_marker_moves_every_partition_by_the_time_elapsed() -> None:
     quiet = Quiet({0: 1000, 1: 2000})
@@ -102,8 +107,27 @@ def test_waiting_messages_are_not_idleness() -> None:
 
 def test_a_quiet_partition_takes_the_minimum_of_the_others() -> None:
     quiet = Quiet({0: 1000, 1: 5000, 2: 7000})
-    marks = [quiet.look(0.9, {0: 0, 1: 3, 2: 3}) for _ in range(5)]
-    assert {0: 5000} in marks
+    assert quiet.marked({0: 0, 1: 3, 2: 3}) == {0: 5000}
+
+
+def test_it_does_so_only_when_no_producer_is_on_its_way_back() -> None:
+    quiet = Quiet({0: 1000, 1: 5000})
+    looks = SETTLED_NS // SECOND_NS + 1
+    for _ in range(3):
+        for _ in range(looks):
+            assert quiet.look(0.9, {0: 0, 1: 3}) == {}
+        quiet.tracker.away()
+    assert quiet.marked({0: 0, 1: 3}) == {0: 5000}
+    for _ in range(looks):
+        quiet.look(0.9, {0: 0, 1: 3})
+        quiet.tracker.busy()  # that is no outage
+    quiet.clock.watermarks[1] = 6000
+    assert quiet.marked({0: 0, 1: 3}, looks=4) == {0: 6000}
+
+
+def test_one_that_never_spoke_does_so_at_once() -> None:
+    quiet = Quiet({0: NONE, 1: 5000})
+    assert quiet.marked({0: 0, 1: 3}, looks=4) == {0: 5000}
 
 
 def test_a_partition_without_history_takes_the_wall_clock() -> None:
