@@ -113,8 +113,8 @@ class IdleTracker:
         """
         if self._after is None:
             return {}
-        if self._answers_since is None:
-            self._answers_since = now_ns
+        if self._answers_since is None or now_ns - self._confirmed > SETTLED_NS:
+            self._answers_since = now_ns  # of an outage in a silence so long nobody knows
         if now_ns - self._confirmed > CONFIRM_WITHIN_NS:
             self.busy()
         self._confirmed = now_ns

@@ -123,6 +123,9 @@ def test_it_does_so_only_when_no_producer_is_on_its_way_back() -> None:
         quiet.tracker.busy()  # that is no outage
     quiet.clock.watermarks[1] = 6000
     assert quiet.marked({0: 0, 1: 3}, looks=4) == {0: 6000}
+    quiet.clock.watermarks[1] = 7000
+    quiet.look(60, {0: 0, 1: 3})  # nobody looked; the broker may have been away
+    assert quiet.marked({0: 0, 1: 3}, looks=10) == {}
 
 
 def test_one_that_never_spoke_does_so_at_once() -> None:
