@@ -178,7 +178,7 @@ def test_a_partition_that_was_gone_and_is_there_again_is_another(
         assert consumer.lag() == {0: 0, 1: 0}
         topics.delete(topic)
         topics.create(topic)
-        wait_until(lambda: lags(consumer) == {0: 0}, str)
+        wait_until(lambda: lags(consumer) == {0: 1}, str)  # another 0: not sought yet
         consumer.generation(0)
         consumer.seek(0, 0)
         topics.grow(topic, 2)
