@@ -15,6 +15,8 @@ help: ## list the commands
 
 setup: $(READY) ## create .venv with everything the project needs
 
+# Compiled here, or every operator would compile itself at each of its starts where Python is told
+# not to write bytecode.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "cannot set up: $(PYTHON) is older than 3.11; run make PYTHON=/path/to/python3.11" >&2; exit 2; }

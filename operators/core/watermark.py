@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sda_pipeline.limits import SECOND_NS, SETTLED_NS
 
 NONE = 0  # the watermark of a partition that has shown nothing yet; below any event time in use
+NEVER = -(1 << 62)  # monotonic: longer ago than any bound
 CONFIRM_WITHIN_NS = 1 * SECOND_NS  # an idleness not confirmed for so long has ended
 
 
@@ -78,9 +79,9 @@ class IdleTracker:
         self._since: dict[int, int] = {}  # partition -> since when it is idle, monotonic
         # Since when all of them are, and the watermarks at that time.
         self._together: tuple[int, dict[int, int]] | None = None
-        self._confirmed = 0
+        self._confirmed = NEVER
+        self._answers_since = NEVER  # without a silence as long as an outage's
         self._marked = 0
-        self._answers_since: int | None = None  # monotonic
 
     def busy(self) -> None:
         """The source is blocked: nothing is idle."""
@@ -92,7 +93,7 @@ class IdleTracker:
         it, some later than others.
         """
         self.busy()
-        self._answers_since = None
+        self._confirmed = NEVER
 
     def consumed(self, partitions: Iterable[int]) -> None:
         """Messages arrived on these partitions: their idleness is over."""
@@ -113,8 +114,8 @@ class IdleTracker:
         """
         if self._after is None:
             return {}
-        if self._answers_since is None or now_ns - self._confirmed > SETTLED_NS:
-            self._answers_since = now_ns  # of an outage in a silence so long nobody knows
+        if now_ns - self._confirmed > SETTLED_NS:
+            self._answers_since = now_ns
         if now_ns - self._confirmed > CONFIRM_WITHIN_NS:
             self.busy()
         self._confirmed = now_ns
@@ -146,7 +147,6 @@ class IdleTracker:
                 partition: clock.never_seen(wall_ns) if mark == NONE else mark + (now_ns - began)
                 for partition, mark in marks.items()
             }
-        assert self._answers_since is not None, "it has just answered"
         settled = now_ns - self._answers_since >= SETTLED_NS
         idle = {p for p, began in self._since.items() if now_ns - began >= self._after}
         stands = {p: clock.watermarks.get(p, NONE) for p in lag}

@@ -133,9 +133,9 @@ class KafkaConsumer:
         strange = [p for p in known if self._lives[p] != topic.id]
         if strange:
             at |= self._admin.starts(self._name, strange)
-        # An end below the position, or another life, is met by a ``consume``: until then it waits.
-        lag = {p: ends[p] - at[p] if ends[p] >= at[p] else 1 for p in known}
-        lag |= {p: max(1, lag[p]) for p in strange}
+        # An end below the position, or another life, is met by a ``consume``.
+        waits = {p: ends[p] - at[p] for p in known}
+        lag = {p: max(1, n) if p in strange or n < 0 else n for p, n in waits.items()}
         fetch = self._fetch
         if fetch and any(n and fetch.silent_ns(p) > STALLED_NS for p, n in lag.items()):
             self._drop()
@@ -161,7 +161,9 @@ class KafkaConsumer:
             topic = self._admin.describe(self._name)
             gone_from_it = self._positions.keys() - set(topic.partitions)
             if any(self._lives[p] == topic.id for p in gone_from_it):
-                raise Transient(f"ask for topic {self._name}", "the broker's word is an old one")
+                raise Transient(
+                    f"ask for topic {self._name}", "it names fewer partitions than before"
+                )
             self._described = now, topic
             for gone in gone_from_it:
                 self._forget(gone)  # made anew with fewer

@@ -175,7 +175,7 @@ def test_a_partition_that_was_gone_and_is_there_again_is_another(
     topic = topics.create(f"t-{secrets.token_hex(4)}", 2)
     with consuming(kafka, topic) as consumer:
         consumer.seek(1, 0)
-        assert consumer.lag() == {0: 0, 1: 0}
+        wait_until(lambda: lags(consumer) == {0: 0, 1: 0}, str)
         topics.delete(topic)
         topics.create(topic)
         wait_until(lambda: lags(consumer) == {0: 1}, str)  # another 0: not sought yet
@@ -183,6 +183,7 @@ def test_a_partition_that_was_gone_and_is_there_again_is_another(
         consumer.seek(0, 0)
         topics.grow(topic, 2)
         assert consumer.partitions() == (0, 1)
+        wait_until(lambda: lags(consumer) == {0: 0, 1: 1}, str)  # the log of 1 is there as well
         with pytest.raises(OffsetOutOfRange) as raised:
             consumer.consume(10, MIB, LONG_S)
         assert raised.value.partition == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 from tests.process.waiting import wait_until
@@ -27,10 +27,10 @@ class Topics:
     def create(
         self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None
     ) -> str:
-        """A replica on every node; returns when every partition has a leader."""
+        """A replica on every node; returns when every partition can be asked."""
         topic = NewTopic(name, partitions, len(self._kafka.nodes), config=dict(config or {}))
         self._admin.create_topics([topic])[name].result(WITHIN_S)
-        wait_until(lambda: len(self.leaders(name)) == partitions, self._kafka.story, WITHIN_S)
+        wait_until(lambda: self._there(name, partitions), self._kafka.story, WITHIN_S)
         return name
 
     def ensure(self, name: str, partitions: int = 1) -> None:
@@ -49,7 +49,7 @@ class Topics:
     def grow(self, name: str, partitions: int) -> None:
         """Add partitions up to this number."""
         self._admin.create_partitions([NewPartitions(name, partitions)])[name].result(WITHIN_S)
-        wait_until(lambda: len(self.leaders(name)) == partitions, self._kafka.story, WITHIN_S)
+        wait_until(lambda: self._there(name, partitions), self._kafka.story, WITHIN_S)
 
     def truncate(self, name: str, partition: int, first_kept: int) -> None:
         """Remove what lies before an offset, as retention would."""
@@ -73,6 +73,15 @@ class Topics:
         found = self._admin.list_consumer_group_offsets([wanted])[group].result(WITHIN_S)
         offset = found.topic_partitions[0].offset
         return offset if offset >= 0 else None
+
+    def _there(self, name: str, partitions: int) -> bool:
+        """Every partition has a leader, and a log there: the metadata tells of it before."""
+        if len(self.leaders(name)) != partitions:
+            return False
+        try:
+            return all(self.offsets(name, partition)[1] >= 0 for partition in range(partitions))
+        except KafkaException:
+            return False
 
     def _offset(self, at: TopicPartition, spec: OffsetSpec) -> int:
         return self._admin.list_offsets({at: spec})[at].result(WITHIN_S).offset
